@@ -1,0 +1,128 @@
+"""Tensors on disk that say what they are: safetensors with JSON metadata, never pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from mnistflow.files import whole
+
+__all__ = ["Inputs", "Split", "read_split", "read_tensors", "write_split", "write_tensors"]
+
+FORMAT = 1  # of what this module writes; read_tensors refuses another
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the images of a split are, and how raw ones become such: everything a user of the weights must know.
+
+    ``x = (pad(raw / 255) - mean) / std``, where ``raw`` is (N, H, W) uint8 and ``pad`` adds ``padding`` pixels of 0
+    on each side.
+    """
+
+    dataset: str
+    classes: tuple[str, ...]
+    padding: int
+    mean: float  # of images in [0, 1]
+    std: float
+
+    def normalise(self, raw: Tensor) -> Tensor:
+        """(N, H, W) uint8 to (N, 1, H + 2 padding, W + 2 padding) float32, on the same device."""
+        images = F.pad(raw.unsqueeze(1).float() / 255, [self.padding] * 4)
+        return (images - self.mean) / self.std
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, object]) -> Inputs:
+        fields = dict(metadata)
+        fields["classes"] = tuple(fields["classes"])  # type: ignore[arg-type]
+        return cls(**fields)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Normalised images with their labels."""
+
+    images: Tensor  # (N, C, H, W) float32
+    labels: Tensor  # (N,) int64
+    indices: Tensor  # (N,) int64: which images of the original file these are
+    inputs: Inputs
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Split:
+        """The same split with its images and labels on a device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.images.shape[1:]
+        return channels, height, width
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, object]) -> None:
+    """Write named tensors and JSON metadata as safetensors.
+
+    The metadata is one sorted JSON text under one key: safetensors orders several keys anew in each process, and the
+    file's bytes with them.
+    """
+    text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True, allow_nan=False)
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole(path) as beside:
+        save_file(ready, beside, {"mnistflow": text})
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
+    """Read what :func:`write_tensors` wrote, onto the CPU.
+
+    Raises:
+        ValueError: the file is missing, is damaged, or was not written by this project.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; `dvc repro` makes it")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("mnistflow")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        metadata = json.loads(text) if text is not None else None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(metadata, dict):
+        raise ValueError(f"{path} was not written by mnistflow: it does not say what it holds")
+    if metadata.pop("format", None) != FORMAT:
+        raise ValueError(f"{path} was written by another version of mnistflow; `dvc repro` makes it anew")
+    return tensors, metadata
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Write a split with its :class:`Inputs`."""
+    tensors = {"images": split.images, "labels": split.labels, "indices": split.indices}
+    write_tensors(path, tensors, {"inputs": asdict(split.inputs)})
+
+
+def read_split(path: Path) -> Split:
+    """Read what :func:`write_split` wrote.
+
+    Raises:
+        ValueError: the file is missing or damaged, or its tensors are not those of a split.
+    """
+    tensors, metadata = read_tensors(path)
+    if set(tensors) != {"images", "labels", "indices"} or "inputs" not in metadata:
+        raise ValueError(f"{path} holds no split; expected images, labels and indices, found {', '.join(tensors)}")
+    split = Split(**tensors, inputs=Inputs.from_metadata(metadata["inputs"]))  # type: ignore[arg-type]
+    count, classes = len(split.images), len(split.inputs.classes)
+    if split.images.ndim != 4 or split.images.dtype != torch.float32:
+        raise ValueError(f"{path}: images must be (N, C, H, W) float32, not {split.images.dtype} {split.images.shape}")
+    if split.labels.shape != (count,) or split.indices.shape != (count,):
+        raise ValueError(f"{path}: {count} images, but labels {split.labels.shape}, indices {split.indices.shape}")
+    if count and not 0 <= int(split.labels.min()) <= int(split.labels.max()) < classes:
+        raise ValueError(f"{path}: labels must be 0 to {classes - 1}")
+    return split

@@ -1,0 +1,109 @@
+"""Every mistake in params.yaml, all at once, before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from pydantic import JsonValue
+
+from mnistflow import datasets, devices, models, params
+from mnistflow.datasets import DATASETS, Dataset
+from mnistflow.files import read_yaml
+from mnistflow.models import ARCHITECTURES, ImageShape, ShapeError
+from mnistflow.params import Params, argument_problems, nearest
+
+__all__ = ["problems"]
+
+
+def problems(path: Path) -> list[str]:
+    """Find what is wrong with a params file: its form, its values, its names, and what this machine lacks for it.
+
+    Returns:
+        One line per mistake, beginning with its dotted path; none if all is well.
+
+    Raises:
+        ValueError: the file is missing, or is not YAML.
+    """
+    document = read_yaml(path)
+    chosen, found = params.parse(document)
+    if not isinstance(document, dict):
+        return found
+    for name, block in _blocks(document, "datasets"):
+        found += _dataset_problems(name, block, wanted=name == document.get("dataset"))
+    dataset = None if found or chosen is None else datasets.build(chosen.dataset, chosen.dataset_arguments)
+    for name, block in _blocks(document, "models"):
+        found += _model_problems(name, block, None if name != document.get("model") else _image_shape(chosen, dataset))
+    if chosen is not None:
+        found += _device_problems(chosen)
+        if dataset is not None:
+            found += _split_problems(chosen, dataset)
+    return found
+
+
+def _blocks(document: Mapping[str, object], key: str) -> list[tuple[str, dict[str, JsonValue]]]:
+    """The blocks under a key that have the form of one; what has not is reported by its form."""
+    blocks = document.get(key)
+    return [(name, block) for name, block in blocks.items() if isinstance(block, dict)] if isinstance(blocks, dict) else []
+
+
+def _dataset_problems(name: str, block: Mapping[str, JsonValue], wanted: bool) -> list[str]:
+    if name not in DATASETS:
+        return [f"datasets.{name}: there is no data set {name!r}; {nearest(name, DATASETS)}"]
+    found = argument_problems(f"datasets.{name}", DATASETS[name], block)
+    if wanted and not found:  # a folder that another data set would need may be missing
+        try:
+            datasets.build(name, block)
+        except ValueError as error:
+            found.append(f"datasets.{name}.{error}")
+    return found
+
+
+def _model_problems(name: str, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> list[str]:
+    """Build a model without weights: for the images it will get, or for any if that is not known or not its turn."""
+    arguments = {key: value for key, value in block.items() if key != "architecture"}
+    architecture = block.get("architecture")
+    if not isinstance(architecture, str):
+        return []  # reported by its form
+    if architecture not in ARCHITECTURES:
+        known = nearest(architecture, ARCHITECTURES)
+        return [f"models.{name}.architecture: there is no architecture {architecture!r}; {known}"]
+    found = argument_problems(f"models.{name}", ARCHITECTURES[architecture], arguments)
+    if not found:
+        try:
+            with torch.device("meta"):
+                models.build(architecture, image_shape or (1, 28, 28), 10, arguments)
+        except ShapeError as error:
+            found += [f"models.{name}: {error}"] if image_shape else []
+        except ValueError as error:
+            found.append(f"models.{name}.{error}")
+    return found
+
+
+def _image_shape(chosen: Params | None, dataset: Dataset | None) -> ImageShape | None:
+    if chosen is None or dataset is None:
+        return None
+    height, width = (side + 2 * chosen.preprocess.pad for side in dataset.image_size)
+    return 1, height, width
+
+
+def _split_problems(chosen: Params, dataset: Dataset) -> list[str]:
+    size, total, classes = chosen.preprocess.validation_size, dataset.training_images, len(dataset.classes)
+    held_out = size if total is None or isinstance(size, int) else round(size * total)
+    if total is None or held_out == 0 or classes <= held_out <= total - classes:
+        return []
+    return [
+        f"preprocess.validation_size: {size} of {chosen.dataset}'s {total} training images is {held_out}; "
+        f"take 0, or {classes} to {total - classes} of them"
+    ]
+
+
+def _device_problems(chosen: Params) -> list[str]:
+    found: list[str] = []
+    for name, block in (("preprocess", chosen.preprocess), ("train", chosen.train), ("evaluate", chosen.evaluate)):
+        try:
+            devices.resolve(block.device)
+        except ValueError as error:
+            found.append(f"{name}.device: {error}")
+    return found

@@ -1,0 +1,70 @@
+"""What a data set is, and the data sets known by name."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:  # torch takes seconds to import, and fetching does not need it
+    from torch import Tensor
+
+__all__ = ["DATASETS", "Dataset", "LabelledImages", "register"]
+
+
+class LabelledImages(NamedTuple):
+    """Images as they were published, with their labels."""
+
+    images: Tensor  # (N, H, W) uint8, 0 is background
+    labels: Tensor  # (N,) int64
+
+
+class Dataset(ABC):
+    """A published set of images, with a training part and a test part.
+
+    The keyword-only parameters of a subclass's ``__init__`` are the keys of its block in params.yaml. ``__init__``
+    raises ValueError for a value that cannot work, and touches no data.
+    """
+
+    classes: tuple[str, ...]
+    training_images: int | None  # None where only reading the files tells
+    image_size: tuple[int, int]  # height, width
+
+    @abstractmethod
+    def fetch(self, folder: Path, timeout: float) -> None:
+        """Put the original files into ``folder``, each verified by its SHA-256 before it gets there.
+
+        Files that are in place already are verified and used.
+
+        Args:
+            folder: where the files go; made if it is missing.
+            timeout: seconds without an answer after which a source counts as unreachable.
+
+        Raises:
+            ValueError: a file is not what it must be, or no source could be reached; says which and what to do.
+        """
+
+    @abstractmethod
+    def read(self, folder: Path) -> tuple[LabelledImages, LabelledImages]:
+        """Read what :meth:`fetch` put into ``folder``: the training part and the test part.
+
+        Raises:
+            ValueError: a file is missing or damaged; names it.
+        """
+
+
+DATASETS: dict[str, type[Dataset]] = {}
+
+D = TypeVar("D", bound=type[Dataset])
+
+
+def register(name: str) -> Callable[[D], D]:
+    """Class decorator: make a data set known under the name that ``dataset:`` in params.yaml gives."""
+
+    def add(cls: D) -> D:
+        assert name not in DATASETS, name
+        DATASETS[name] = cls
+        return cls
+
+    return add

@@ -1,0 +1,53 @@
+"""The device that a stage computes on."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+__all__ = ["available", "describe", "resolve", "seeded"]
+
+
+def available() -> list[str]:
+    """The devices of this machine, best first, always with ``cpu``: ``["cuda:0", "cuda:1", "cpu"]``, say."""
+    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def resolve(name: str) -> torch.device:
+    """Find the device that a name stands for.
+
+    Args:
+        name: ``auto`` (the best there is), ``cpu``, ``cuda`` (the first), ``cuda:N`` or ``mps``.
+
+    Raises:
+        ValueError: there is no such device here; the message says what there is. Only ``auto`` falls back.
+    """
+    found = available()
+    wanted = {"auto": found[0], "cuda": "cuda:0"}.get(name, name)
+    if wanted not in found:
+        raise ValueError(f"there is no device {name!r} on this machine; there is: {', '.join(found)}")
+    return torch.device(wanted)
+
+
+def describe(device: torch.device) -> str:
+    """The device for people: its name and, on CUDA, the card's."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def seeded(seed: int, threads: int) -> torch.Generator:
+    """Make this process's arithmetic repeatable, bit for bit, and return the generator that orders its randomness.
+
+    Sets the global seeds (initial weights, dropout), the number of threads (sums are rounded differently with
+    another number) and PyTorch's deterministic algorithms. The generator lives on the CPU whatever the device, so
+    that order and augmentation are the same on all of them.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,93 @@
+"""Figures of a network on a split that it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from statistics import fmean
+
+from sklearn.metrics import precision_recall_fscore_support
+from torch import Tensor, nn
+
+from mnistflow.artifacts import Split
+from mnistflow.inference import logits_of, probabilities
+from mnistflow.recipes import LossName, make_loss
+
+__all__ = ["ClassFigures", "Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How one class fared; all but ``images`` from 0 to 1, and 0 where there is nothing to divide by."""
+
+    precision: float
+    recall: float
+    f1: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network did with each image of a split."""
+
+    loss: float  # mean over the images, without label smoothing
+    accuracy: float  # 0 to 1
+    classes: dict[str, ClassFigures]
+    confusion: list[list[int]]  # [label][prediction]: images
+    predictions: Tensor  # (N,) int64
+    probabilities: Tensor  # (N, classes) float32
+
+    def summary(self) -> dict[str, object]:
+        """Everything but the single predictions."""
+        figures = list(self.classes.values())
+        return {
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "macro_precision": fmean(each.precision for each in figures),
+            "macro_recall": fmean(each.recall for each in figures),
+            "macro_f1": fmean(each.f1 for each in figures),
+            "images": sum(each.images for each in figures),
+            "classes": {name: asdict(each) for name, each in self.classes.items()},
+            "confusion": self.confusion,
+        }
+
+    def rows(self, split: Split) -> list[dict[str, object]]:
+        """A row for each image: its place in the original file, label, prediction and the probability of that."""
+        names = split.inputs.classes
+        chances = self.probabilities.amax(dim=1)
+        return [
+            {"index": index, "label": names[label], "prediction": names[prediction], "probability": f"{chance:.6f}"}
+            for index, label, prediction, chance in zip(
+                split.indices.tolist(), split.labels.tolist(), self.predictions.tolist(), chances.tolist(), strict=True
+            )
+        ]
+
+
+def evaluate(model: nn.Module, split: Split, loss: LossName, batch_size: int) -> Evaluation:
+    """Run a network over a split and count.
+
+    Args:
+        model: on the device of the split.
+        split: with at least one image.
+        loss: the one the network was trained with.
+        batch_size: images at once.
+    """
+    logits = logits_of(model, split.images, batch_size)
+    mean_loss = float(make_loss(loss)(logits, split.labels))
+    chances = probabilities(logits, loss).cpu()
+    labels, predictions = split.labels.cpu(), logits.argmax(dim=1).cpu()
+    names = split.inputs.classes
+    pairs = (labels * len(names) + predictions).bincount(minlength=len(names) ** 2)
+    columns = precision_recall_fscore_support(
+        labels.numpy(), predictions.numpy(), labels=range(len(names)), zero_division=0.0
+    )
+    return Evaluation(
+        loss=mean_loss,
+        accuracy=float((labels == predictions).double().mean()),
+        classes={
+            name: ClassFigures(float(precision), float(recall), float(f1), int(images))
+            for name, precision, recall, f1, images in zip(names, *columns, strict=True)
+        },
+        confusion=pairs.reshape(len(names), len(names)).tolist(),
+        predictions=predictions,
+        probabilities=chances,
+    )

@@ -1,0 +1,167 @@
+"""Figures for people who would rather look than read.
+
+Drawn without pyplot's global state, and with the same bytes each time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from torch import Tensor
+
+from mnistflow.files import whole
+
+__all__ = ["confusion", "curves", "mistakes", "samples", "save"]
+
+# Okabe and Ito's colours, told apart with any colour vision.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+STYLE = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def save(figure: Figure, path: Path, dpi: int) -> None:
+    """Write a figure as PNG."""
+    with whole(path) as beside:
+        figure.savefig(beside, format="png", dpi=dpi, metadata={"Software": None})
+
+
+def samples(images: Tensor, labels: Tensor, classes: Sequence[str], title: str) -> Figure:
+    """A grid of images with their labels.
+
+    Args:
+        images: (N, C, H, W) float; the first channel is drawn, dark on light.
+        labels: (N,) integers.
+        classes: their names.
+        title: of the whole.
+    """
+    captions = [classes[int(label)] for label in labels]
+    return _grid(images, captions, title, "no image")
+
+
+def mistakes(
+    images: Tensor, labels: Tensor, predictions: Tensor, probabilities: Tensor, classes: Sequence[str], count: int
+) -> Figure:
+    """The misclassified images, those first that the network was surest of.
+
+    Args:
+        images: (N, C, H, W) float.
+        labels: (N,) integers.
+        predictions: (N,) integers.
+        probabilities: (N,) float, of the predictions.
+        classes: their names.
+        count: how many are drawn at most.
+    """
+    wrong = (labels != predictions).nonzero().flatten()
+    worst = wrong[probabilities[wrong].argsort(descending=True, stable=True)][:count]
+    captions = [
+        f"{classes[int(labels[i])]} read as {classes[int(predictions[i])]}\n{float(probabilities[i]):.0%}"
+        for i in worst
+    ]
+    title = f"{len(wrong)} of {len(labels)} test images misclassified"
+    if len(worst) < len(wrong):
+        title += f"; the {len(worst)} with the highest probability"
+    return _grid(images[worst], captions, title, "no mistake")
+
+
+def curves(history: Sequence[dict[str, str]], steps: Sequence[dict[str, str]]) -> Figure:
+    """Loss of each step and epoch, accuracy of each epoch, learning rate.
+
+    Args:
+        history: rows of history.csv.
+        steps: rows of steps.csv.
+    """
+    with rc_context(STYLE):
+        figure, (losses, accuracies, rates) = _axes(1, 3, (13, 3.8))
+        per_epoch = int(history[-1]["epoch"]) / max(int(steps[-1]["step"]), 1)
+        at = [int(row["step"]) * per_epoch for row in steps]
+        losses.plot(at, [float(row["loss"]) for row in steps], color=BLUE, alpha=0.25, linewidth=0.8, label="step")
+        for split, colour in (("train", BLUE), ("val", ORANGE), ("test", GREEN)):
+            name = {"val": "validation"}.get(split, split)
+            for axes, what in ((losses, "loss"), (accuracies, "accuracy")):
+                points = [(int(row["epoch"]), float(value)) for row in history if (value := row.get(f"{split}_{what}"))]
+                if points:
+                    axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3.5, label=name)
+        rates.plot(at, [float(row["lr"]) for row in steps], color=GREY)
+        losses.set_yscale("log")
+        accuracies.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        for axes, title in ((losses, "loss"), (accuracies, "accuracy"), (rates, "learning rate")):
+            axes.set(title=title, xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend()
+        if not accuracies.lines:
+            accuracies.text(0.5, 0.5, "not monitored", transform=accuracies.transAxes, ha="center")
+        return figure
+
+
+def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """How often each class was read as which; mistakes stand out, the diagonal is not coloured.
+
+    Args:
+        counts: [label][prediction]: images.
+        classes: their names.
+    """
+    table = np.array(counts)
+    wrong = np.where(np.eye(len(classes), dtype=bool), 0, table)
+    side = 2.2 + 0.55 * len(classes)
+    with rc_context({**STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
+        figure, (axes,) = _axes(1, 1, (side, side))
+        axes.imshow(wrong, cmap="Oranges", vmin=0, vmax=max(1, int(wrong.max())))
+        for (row, column), count in np.ndenumerate(table):
+            if count:
+                dark = wrong[row, column] > 0.6 * max(1, int(wrong.max()))
+                axes.text(
+                    column,
+                    row,
+                    str(count),
+                    ha="center",
+                    va="center",
+                    color="white" if dark else GREY if row == column else "black",
+                )
+        axes.set(xlabel="prediction", ylabel="label", title=f"{wrong.sum()} of {table.sum()} misclassified")
+        axes.set_xticks(range(len(classes)), classes, rotation=0 if max(map(len, classes)) < 4 else 90)
+        axes.set_yticks(range(len(classes)), classes)
+        axes.tick_params(length=0)
+        return figure
+
+
+def _grid(images: Tensor, captions: Sequence[str], title: str, nothing: str) -> Figure:
+    count = len(images)
+    columns = min(10, max(count, 1))
+    rows = max(1, math.ceil(count / columns))
+    tall = max((caption.count("\n") for caption in captions), default=0)
+    with rc_context(STYLE):
+        size = (max(1.1 * columns, 5.0), (1.25 + 0.15 * tall) * rows + 0.5)
+        figure, places = _axes(rows, columns, size)
+        figure.suptitle(title if count else f"{title}: {nothing}", fontsize=11)
+        for axes in places:
+            axes.axis("off")
+        for axes, image, caption in zip(places, images, captions, strict=False):
+            axes.imshow(image[0].numpy(), cmap="gray_r", interpolation="nearest")
+            axes.set_title(caption, fontsize=8, pad=3)
+        return figure
+
+
+def _axes(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    places = figure.subplots(rows, columns, squeeze=False)
+    return figure, list(places.flat)

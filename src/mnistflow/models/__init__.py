@@ -1,0 +1,85 @@
+"""Networks by name. A new one is a file in this folder with one registered class, and a block in params.yaml."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from torch import nn
+
+from mnistflow.artifacts import Inputs, read_tensors, write_tensors
+from mnistflow.models.registry import ARCHITECTURES, ImageShape, ShapeError
+from mnistflow.recipes import LossName
+
+__all__ = [
+    "ARCHITECTURES",
+    "Card",
+    "ImageShape",
+    "ShapeError",
+    "build",
+    "load",
+    "parameter_count",
+    "save",
+]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What weights say of themselves: enough to rebuild the network and to use it, without params.yaml."""
+
+    architecture: str
+    arguments: dict[str, object]
+    image_shape: ImageShape
+    inputs: Inputs
+    loss: LossName  # it decides how outputs become probabilities
+    determinants: str  # digest of all that decided these weights
+
+
+def build(architecture: str, image_shape: ImageShape, classes: int, arguments: Mapping[str, object]) -> nn.Module:
+    """Build a network with fresh weights from the global random state.
+
+    Args:
+        architecture: a registered name.
+        image_shape: channels, height, width.
+        classes: how many logits come out.
+        arguments: the other keyword arguments of the registered class.
+
+    Raises:
+        ValueError: an argument cannot work, or (:class:`ShapeError`) not with images of this shape.
+    """
+    return ARCHITECTURES[architecture](image_shape, classes, **arguments)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """How many numbers training adjusts."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def save(path: Path, model: nn.Module, card: Card) -> None:
+    """Write weights as safetensors, with their card."""
+    write_tensors(path, model.state_dict(), {"card": asdict(card)})
+
+
+def load(path: Path) -> tuple[nn.Module, Card]:
+    """Rebuild a network from what :func:`save` wrote, on the CPU, in evaluation mode.
+
+    Raises:
+        ValueError: the file is missing or damaged, or its weights are not those of the network it names.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        fields = dict(metadata["card"])  # type: ignore[call-overload]
+        fields["inputs"] = Inputs.from_metadata(fields["inputs"])
+        fields["image_shape"] = tuple(fields["image_shape"])
+        card = Card(**fields)
+        model = build(card.architecture, card.image_shape, len(card.inputs.classes), card.arguments)
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} does not hold the weights it says it holds: {' '.join(str(error).split())}") from error
+    return model.eval(), card

@@ -1,0 +1,51 @@
+"""The multilayer perceptron."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from mnistflow.models.registry import ACTIVATIONS, Activation, ImageShape, register
+
+__all__ = ["MLP"]
+
+
+@register("mlp")
+class MLP(nn.Module):
+    """Fully connected layers over the flattened image (Rumelhart, Hinton and Williams 1986).
+
+    Args:
+        image_shape: channels, height, width.
+        classes: how many logits come out.
+        hidden: the width of each hidden layer, from the input on; none makes the network linear.
+        activation: after each hidden layer.
+        dropout: the probability with which a hidden unit is silenced in training.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        classes: int,
+        *,
+        hidden: list[int],
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if any(width < 1 for width in hidden):
+            raise ValueError(f"hidden: every width must be at least 1, not {hidden}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout: must be at least 0 and less than 1, not {dropout}")
+        layers: list[nn.Module] = [nn.Flatten()]
+        for fan_in, fan_out in pairwise([math.prod(image_shape), *hidden]):
+            layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(hidden[-1] if hidden else math.prod(image_shape), classes))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)
+        return logits

@@ -1,0 +1,388 @@
+"""params.yaml as frozen, typed, validated objects.
+
+The file is read once per process. Its scalars choose (``dataset``, ``model``, ``recipe``), its blocks say what the
+choices mean. Everything wrong with it is collected and reported at once, each mistake by its dotted path.
+
+The blocks under ``datasets`` and ``models`` hold the keyword arguments of a registered class, so this module knows
+only their outer form; :func:`argument_problems` checks such a block against the class that will receive it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, create_model
+
+from mnistflow.files import read_yaml
+
+__all__ = [
+    "Augment",
+    "Download",
+    "Evaluate",
+    "ModelBlock",
+    "Params",
+    "ParamsError",
+    "Plot",
+    "Preprocess",
+    "Recipe",
+    "Tracking",
+    "Train",
+    "argument_problems",
+    "load",
+    "nearest",
+    "parse",
+]
+
+
+class ParamsError(ValueError):
+    """One or more mistakes in a params file; ``problems`` holds one line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The form of the file
+
+
+class Block(BaseModel):
+    """A mapping with known keys: unknown ones are refused, types are not converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
+Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Augment(Block):
+    """Random affine changes of training images; all zero means none."""
+
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees either way
+    scale: Share = 0.0  # 0.1: between 90 % and 110 %
+    shift: Annotated[float, Field(ge=0)] = 0.0  # pixels either way, along each axis
+
+
+class Recipe(Block):
+    """How a network is trained."""
+
+    epochs: Count
+    batch_size: Count
+    shuffle: bool
+    loss: Literal["cross_entropy", "mse"]
+    label_smoothing: Share = 0.0
+    optimizer: Literal["sgd", "adam", "adamw"]
+    lr: Positive
+    momentum: Share | None = None
+    nesterov: bool = False
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    warmup: Annotated[float, Field(gt=0, lt=1)] | None = None
+    augment: Augment = Augment()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    patience: Count | None = None
+    keep: Literal["best", "last"] = "last"
+    monitor: Literal["validation", "test", "none"] = "validation"
+
+    @property
+    def uses_validation(self) -> bool:
+        """Whether a validation split is reported, or decides anything."""
+        return self.monitor == "validation" or self.keep == "best" or self.patience is not None
+
+
+class ModelBlock(BaseModel):
+    """The registered class of a model, and in ``arguments`` the keyword arguments it is built with."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    architecture: Name
+
+    @property
+    def arguments(self) -> dict[str, JsonValue]:
+        return dict(self.model_extra or {})
+
+
+class Download(Block):
+    timeout: Positive  # seconds without an answer after which a source counts as unreachable
+
+
+class Preprocess(Block):
+    device: Device
+    # "standard": zero mean and unit variance over the training split; "unit": [0, 1]; [mean, std]: fixed statistics
+    normalize: Literal["standard", "unit"] | Annotated[list[float], Field(min_length=2, max_length=2)]
+    pad: Annotated[int, Field(ge=0)]  # pixels of background added on each side
+    validation_size: Annotated[int, Field(ge=0)] | Share  # a share of the training images, or their number
+
+
+class Train(Block):
+    device: Device
+    threads: Count
+    report_every: Count  # steps
+
+
+class Evaluate(Block):
+    device: Device
+    threads: Count
+    batch_size: Count
+
+
+class Plot(Block):
+    samples: Count  # images in the grid of samples, and in that of mistakes
+    dpi: Annotated[int, Field(ge=20, le=600)]
+
+
+class Tracking(Block):
+    enabled: bool
+    uri: str | None  # null: $MLFLOW_TRACKING_URI, else mlflow.db beside dvc.yaml
+    experiment: Annotated[str, StringConstraints(min_length=1)]
+
+
+class Params(Block):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    dataset: Name
+    model: Name
+    recipe: Name
+    datasets: dict[Name, dict[str, JsonValue]]
+    models: dict[Name, ModelBlock]
+    recipes: dict[Name, Recipe]
+    download: Download
+    preprocess: Preprocess
+    train: Train
+    evaluate: Evaluate
+    plot: Plot
+    tracking: Tracking
+
+    @property
+    def dataset_arguments(self) -> dict[str, JsonValue]:
+        """The block of the chosen data set."""
+        return self.datasets[self.dataset]
+
+    @property
+    def model_block(self) -> ModelBlock:
+        """The block of the chosen model."""
+        return self.models[self.model]
+
+    @property
+    def recipe_block(self) -> Recipe:
+        """The block of the chosen recipe."""
+        return self.recipes[self.recipe]
+
+    def chosen(self) -> dict[str, JsonValue]:
+        """What the chosen result rests on, flattened to dotted paths.
+
+        Left out are the blocks that were not chosen, and what changes no figure: where files come from, what is
+        reported while waiting, how figures are drawn, where runs are recorded. Devices are left out too, because
+        ``auto`` says nothing: the record names those that were taken.
+        """
+        tree = self.model_dump(include={"seed", "dataset", "model", "recipe"})
+        tree["datasets"] = {self.dataset: {k: v for k, v in self.dataset_arguments.items() if k != "path"}}
+        tree["models"] = {self.model: self.model_block.model_dump()}
+        tree["recipes"] = {self.recipe: self.recipe_block.model_dump()}
+        tree["preprocess"] = self.preprocess.model_dump(exclude={"device"})
+        tree["train"] = self.train.model_dump(include={"threads"})
+        tree["evaluate"] = self.evaluate.model_dump(exclude={"device"})
+        return dict(_leaves(tree, ""))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate a params file.
+
+    Raises:
+        ValueError: the file is missing, or is not YAML.
+        ParamsError: it holds mistakes; all of them are in ``problems``.
+    """
+    params, problems = parse(read_yaml(path))
+    if params is None or problems:
+        raise ParamsError(problems)
+    return params
+
+
+def parse(document: JsonValue) -> tuple[Params | None, list[str]]:
+    """Validate a document; returns the params, or None where its form is wrong, and one line per mistake."""
+    if not isinstance(document, dict):
+        return None, [f"the file must be a mapping of keys to values, not {_shown(document)}"]
+    try:
+        params = Params.model_validate(document)
+    except ValidationError as error:
+        return None, _explain(error, Params, document)
+    return params, _contradictions(params)
+
+
+def argument_problems(path: str, function: Callable[..., object], block: Mapping[str, JsonValue]) -> list[str]:
+    """Check a block against the keyword-only parameters of the function or class that will receive it.
+
+    Args:
+        path: dotted path of the block, for the messages.
+        function: its keyword-only parameters, with their annotations and defaults, are the allowed keys.
+        block: what params.yaml holds.
+
+    Returns:
+        One line per mistake.
+    """
+    target = function.__init__ if inspect.isclass(function) else function
+    hints = typing.get_type_hints(target, include_extras=True)
+    fields: dict[str, tuple[object, object]] = {
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    form: type[BaseModel] = create_model("Arguments", __config__=Block.model_config, **fields)  # type: ignore[call-overload]
+    try:
+        form.model_validate(block)
+    except ValidationError as error:
+        return _explain(error, form, dict(block), path)
+    return []
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """Half a sentence for an error message: the nearest known name, and all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(names) or 'none'}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Saying what is wrong
+
+
+_NAME = "a name of lower-case letters, digits, '-' and '_', a letter first"
+
+
+def _contradictions(params: Params) -> list[str]:
+    """Mistakes that no single leaf shows."""
+    found: list[str] = []
+    for name, known in (("dataset", params.datasets), ("model", params.models), ("recipe", params.recipes)):
+        choice = getattr(params, name)
+        if choice not in known:
+            found.append(f"{name}: there is no {name} {choice!r}; {nearest(choice, known)}")
+
+    for name, recipe in params.recipes.items():
+        path = f"recipes.{name}"
+        if recipe.momentum is not None and recipe.optimizer != "sgd":
+            found.append(f"{path}.momentum: {recipe.optimizer} has none; write null, or optimizer: sgd")
+        if recipe.nesterov and not recipe.momentum:
+            found.append(f"{path}.nesterov: needs momentum; set {path}.momentum above 0, or write false")
+        if recipe.betas is not None and recipe.optimizer == "sgd":
+            found.append(f"{path}.betas: sgd has none; write null, or optimizer: adam")
+        if recipe.label_smoothing and recipe.loss != "cross_entropy":
+            found.append(f"{path}.label_smoothing: belongs to cross_entropy; write 0 with loss: {recipe.loss}")
+        if (recipe.warmup is None) == (recipe.schedule == "one_cycle"):
+            asked = "must be a share above 0, below 1" if recipe.warmup is None else "must be null"
+            found.append(f"{path}.warmup: {asked} with schedule: {recipe.schedule}")
+
+    chosen = params.recipes.get(params.recipe)
+    if chosen is not None and params.preprocess.validation_size == 0:
+        path = f"recipes.{params.recipe}"
+        way = "write {} or give preprocess.validation_size more than 0"
+        if chosen.keep == "best":
+            found.append(f"{path}.keep: 'best' needs a validation split; " + way.format("last"))
+        if chosen.patience is not None:
+            found.append(f"{path}.patience: early stopping needs a validation split; " + way.format("null"))
+        if chosen.monitor == "validation":
+            found.append(f"{path}.monitor: there is no validation split; " + way.format("test or none"))
+
+    normalize = params.preprocess.normalize
+    if isinstance(normalize, list) and normalize[1] <= 0:
+        found.append(f"preprocess.normalize: the standard deviation must be above 0, not {normalize[1]}")
+    return found
+
+
+def _explain(error: ValidationError, form: type[BaseModel], document: JsonValue, root: str = "") -> list[str]:
+    """One line per mistake: path, what was given, what is allowed."""
+    lines: dict[str, list[str]] = {}
+    for entry in error.errors(include_url=False):
+        keys, value = _locate(document, entry["loc"])
+        path = ".".join(filter(None, [root, *keys]))
+        kind = entry["type"]
+        if kind == "missing":
+            text = "is missing; every key of this block without a default must be there"
+        elif kind == "extra_forbidden":
+            siblings = _siblings(form, entry["loc"][:-1])
+            text = f"unknown key; {nearest(str(keys[-1]), siblings)}"
+        elif entry["loc"][-1] == "[key]":
+            text = f"expected {_NAME}; got {keys[-1]!r}"
+        else:
+            expected = str(entry["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+            if kind in ("too_short", "too_long"):
+                expected = "a list of 2 numbers"
+            elif kind == "string_pattern_mismatch":
+                expected = "auto, cpu, cuda, cuda:N or mps" if keys[-1] == "device" else _NAME
+            text = f"expected {expected}; got {_shown(value)}"
+        lines.setdefault(path, []).append(text)
+    return [f"{path}: {_joined(texts)}" for path, texts in lines.items()]
+
+
+def _joined(texts: list[str]) -> str:
+    """The alternatives of one leaf (a union gives a message for each) as one sentence."""
+    if len(texts) == 1:
+        return texts[0]
+    got = texts[0].rpartition("; got ")[2]
+    wanted = [text.removeprefix("expected ").rpartition("; got ")[0] or text for text in texts]
+    return f"expected {', or '.join(dict.fromkeys(wanted))}; got {got}"
+
+
+def _locate(document: JsonValue, loc: tuple[int | str, ...]) -> tuple[list[str], JsonValue]:
+    """The path of a mistake as the file has it: pydantic's also names the alternative of a union that was tried."""
+    keys: list[str] = []
+    here = document
+    for part in loc:
+        if isinstance(here, dict) and part in here:
+            here = here[str(part)]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        elif isinstance(here, dict) and part != "[key]" and part == loc[-1]:
+            return [*keys, str(part)], None  # a key that is missing
+        else:
+            continue
+        keys.append(str(part))
+    return keys, here
+
+
+def _siblings(form: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that a block at this place may have."""
+    here: object = form
+    for part in loc:
+        if inspect.isclass(here) and issubclass(here, BaseModel) and part in here.model_fields:
+            here = here.model_fields[str(part)].annotation
+        elif typing.get_origin(here) is dict:
+            here = typing.get_args(here)[1]
+    if inspect.isclass(here) and issubclass(here, BaseModel):
+        return list(here.model_fields)
+    return []
+
+
+def _shown(value: JsonValue) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f".{value}"
+    text = {None: "null", True: "true", False: "false"}.get(value, repr(value)) if _simple(value) else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _simple(value: JsonValue) -> typing.TypeGuard[bool | None]:
+    return value is None or isinstance(value, bool)
+
+
+def _leaves(tree: Mapping[str, object], prefix: str) -> typing.Iterator[tuple[str, JsonValue]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", typing.cast(JsonValue, value)

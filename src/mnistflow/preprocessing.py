@@ -1,0 +1,108 @@
+"""From the original images to normalised tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mnistflow.artifacts import Inputs, Split
+from mnistflow.datasets import LabelledImages
+from mnistflow.files import sha256
+from mnistflow.provenance import digest
+from mnistflow.splits import stratified
+
+__all__ = ["moments", "prepare", "summary"]
+
+
+def moments(images: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation over all pixels, as parts of 255; exact, so the same on every device.
+
+    Args:
+        images: uint8, at least one pixel.
+    """
+    counts = torch.bincount(images.flatten(), minlength=256).tolist()  # of each grey level
+    total = sum(counts)
+    mean = sum(level * count for level, count in enumerate(counts)) / total
+    variance = math.fsum(count * (level - mean) ** 2 for level, count in enumerate(counts)) / total
+    return mean / 255, math.sqrt(variance) / 255
+
+
+def prepare(
+    train: LabelledImages,
+    test: LabelledImages,
+    *,
+    dataset: str,
+    classes: Sequence[str],
+    validation_size: int | float,
+    normalize: Literal["standard", "unit"] | list[float],
+    pad: int,
+    seed: int,
+    device: torch.device,
+) -> tuple[Split, Split, Split]:
+    """Hold out a validation split and normalise all three by the statistics of what is left to train on.
+
+    Args:
+        train: the published training part.
+        test: the published test part; nothing is computed from it.
+        dataset: the name of the data set.
+        classes: their names, by label.
+        validation_size: number (int) or share (float) of the training images held out, stratified; 0 for none.
+        normalize: ``standard`` for mean 0 and variance 1 over the pixels of the training split, before padding;
+            ``unit`` for [0, 1]; or a fixed mean and standard deviation of images in [0, 1].
+        pad: pixels of background added on each side.
+        seed: decides which images are held out.
+        device: where this is computed; the splits come back on the CPU and are the same whatever it is.
+
+    Returns:
+        Training, validation and test split; the validation split is empty if ``validation_size`` is 0.
+
+    Raises:
+        ValueError: the split is impossible, or all training pixels are alike.
+    """
+    kept, held_out = stratified(train.labels, validation_size, seed)
+    mean, std = 0.0, 1.0
+    if normalize == "standard":
+        mean, std = moments(train.images[kept].to(device))
+        if std == 0:
+            raise ValueError("preprocess.normalize: all training pixels are alike, so 'standard' cannot scale them")
+    elif normalize != "unit":
+        mean, std = normalize
+    inputs = Inputs(dataset, tuple(classes), pad, mean, std)
+
+    def split(images: Tensor, labels: Tensor, indices: Tensor) -> Split:
+        return Split(inputs.normalise(images.to(device)).cpu(), labels, indices, inputs)
+
+    return (
+        split(train.images[kept], train.labels[kept], kept),
+        split(train.images[held_out], train.labels[held_out], held_out),
+        split(test.images, test.labels, torch.arange(len(test.labels))),
+    )
+
+
+def summary(
+    train: Split, validation: Split, test: Split, *, files: Sequence[Path], device: torch.device
+) -> dict[str, object]:
+    """What the preprocess stage did, for its metrics file.
+
+    Args:
+        train: the training split.
+        validation: the validation split.
+        test: the test split.
+        files: the three as written.
+        device: that computed them.
+    """
+    return {
+        "dataset": train.inputs.dataset,
+        "train_images": len(train),
+        "validation_images": len(validation),
+        "test_images": len(test),
+        "mean": train.inputs.mean,
+        "std": train.inputs.std,
+        "device": device.type,
+        "digest": digest({path.stem: sha256(path) for path in files}),
+    }

@@ -1,0 +1,81 @@
+"""The parts of a training by name: loss, optimizer, learning-rate schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+__all__ = ["Loss", "LossName", "OptimizerName", "ScheduleName", "make_loss", "make_optimizer", "make_schedule"]
+
+LossName = Literal["cross_entropy", "mse"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
+ScheduleName = Literal["constant", "one_cycle"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(N, classes) logits and (N,) labels to the mean loss, a scalar."""
+
+
+def make_loss(name: LossName, *, label_smoothing: float = 0.0) -> Loss:
+    """Find a loss.
+
+    Args:
+        name: ``cross_entropy`` over the softmax of the logits, or ``mse``: the mean squared difference between the
+            logits themselves and the one-hot labels, over images and classes.
+        label_smoothing: the share of the target that is spread evenly over all classes (Szegedy et al. 2016);
+            ``cross_entropy`` only.
+    """
+    if name == "cross_entropy":
+        return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    return lambda logits, labels: F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
+
+
+def make_optimizer(
+    parameters: Iterable[nn.Parameter],
+    name: OptimizerName,
+    *,
+    lr: float,
+    momentum: float | None = None,
+    nesterov: bool = False,
+    betas: list[float] | None = None,
+    weight_decay: float = 0.0,
+) -> Optimizer:
+    """Make an optimizer, in its fused form (one kernel a step); None takes PyTorch's default.
+
+    Args:
+        parameters: of the model, on their device already.
+        name: ``sgd``, ``adam`` (Kingma and Ba 2015) or ``adamw`` (Loshchilov and Hutter 2019).
+        lr: learning rate, the peak of it with a schedule.
+        momentum: ``sgd`` only.
+        nesterov: whether momentum looks ahead; ``sgd`` only.
+        betas: decay of the two averages; ``adam`` and ``adamw`` only.
+        weight_decay: added to the gradient, decoupled from it with ``adamw``.
+    """
+    if name == "sgd":
+        return SGD(parameters, lr=lr, momentum=momentum or 0.0, nesterov=nesterov, weight_decay=weight_decay, fused=True)
+    kind = {"adam": Adam, "adamw": AdamW}[name]
+    first, second = betas or (0.9, 0.999)
+    return kind(parameters, lr=lr, betas=(first, second), weight_decay=weight_decay, fused=True)
+
+
+def make_schedule(
+    optimizer: Optimizer, name: ScheduleName, *, steps: int, warmup: float | None = None
+) -> LRScheduler | None:
+    """Make the schedule that moves the learning rate after each step; None where it stays.
+
+    Args:
+        optimizer: its learning rate is the peak.
+        name: ``constant`` or ``one_cycle`` (Smith and Topin 2018): up in a cosine from 1/25 of the peak, then down to
+            a 10,000th of where it began; momentum stays.
+        steps: of the whole training.
+        warmup: the share of all steps in which the learning rate rises; ``one_cycle`` only.
+    """
+    if name == "constant":
+        return None
+    assert warmup is not None
+    peak = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, peak, total_steps=steps, pct_start=warmup, cycle_momentum=False)

@@ -1,0 +1,20 @@
+"""Fetch the original files of the data set, or verify those that are there."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from mnistflow import datasets, stage
+from mnistflow.params import load
+from mnistflow.paths import Paths
+
+
+def main() -> None:
+    params, paths = load(), Paths.load()
+    dataset = datasets.build(params.dataset, params.dataset_arguments)
+    dataset.fetch(paths.raw / params.dataset, timeout=params.download.timeout)
+
+
+if __name__ == "__main__":
+    stage.run(main)

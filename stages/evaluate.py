@@ -1,0 +1,36 @@
+"""Measure the trained network on the test split."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import time
+
+from mnistflow import devices, evaluation, models, stage, tracking
+from mnistflow.artifacts import read_split
+from mnistflow.files import write_csv, write_json
+from mnistflow.params import load
+from mnistflow.paths import Paths
+
+
+def main() -> None:
+    params, paths = load(), Paths.load()
+    device = devices.resolve(params.evaluate.device)
+    devices.seeded(params.seed, params.evaluate.threads)
+    print(f"evaluate: on {devices.describe(device)}")
+
+    model, card = models.load(paths.weights)
+    test = read_split(paths.test_split).to(device)
+    with tracking.recording(params, paths, card.determinants) as record:
+        started = time.perf_counter()
+        result = evaluation.evaluate(model.to(device), test, card.loss, params.evaluate.batch_size)
+        seconds = time.perf_counter() - started
+        write_csv(paths.predictions, result.rows(test))
+        write_json(paths.test_metrics, {**result.summary(), "device": device.type})
+        record.evaluation(seconds)
+    print(f"evaluate: {result.accuracy:.2%} of {len(test):,} test images right, mean loss {result.loss:.4f}")
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,42 @@
+"""Draw the data, the training and the result."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import torch
+
+from mnistflow import figures, models, stage, tracking
+from mnistflow.artifacts import read_split
+from mnistflow.files import read_csv, read_json
+from mnistflow.params import load
+from mnistflow.paths import Paths
+
+
+def main() -> None:
+    params, paths = load(), Paths.load()
+    count, dpi = params.plot.samples, params.plot.dpi
+    _, card = models.load(paths.weights)
+    train, test = read_split(paths.train_split), read_split(paths.test_split)
+    classes = test.inputs.classes
+    rows = read_csv(paths.predictions)
+    predictions = torch.tensor([classes.index(row["prediction"]) for row in rows])
+    probabilities = torch.tensor([float(row["probability"]) for row in rows])
+    confusion = read_json(paths.test_metrics)["confusion"]
+
+    with tracking.recording(params, paths, card.determinants) as record:
+        drawn = {
+            "samples": figures.samples(train.images[:count], train.labels[:count], classes, "Training images"),
+            "curves": figures.curves(read_csv(paths.history), read_csv(paths.steps)),
+            "confusion": figures.confusion(confusion, classes),
+            "mistakes": figures.mistakes(test.images, test.labels, predictions, probabilities, classes, count),
+        }
+        for name, figure in drawn.items():
+            figures.save(figure, paths.figures / f"{name}.png", dpi)
+        record.figures()
+    print(f"plot: {', '.join(drawn)} drawn into {paths.figures}")
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,41 @@
+"""Turn the original files into normalised tensors: training, validation and test split."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from mnistflow import datasets, devices, preprocessing, stage
+from mnistflow.artifacts import write_split
+from mnistflow.files import write_json
+from mnistflow.params import load
+from mnistflow.paths import Paths
+
+
+def main() -> None:
+    params, paths = load(), Paths.load()
+    device = devices.resolve(params.preprocess.device)
+    print(f"preprocess: {params.dataset} on {devices.describe(device)}")
+
+    dataset = datasets.build(params.dataset, params.dataset_arguments)
+    train, test = dataset.read(paths.raw / params.dataset)
+    splits = preprocessing.prepare(
+        train,
+        test,
+        dataset=params.dataset,
+        classes=dataset.classes,
+        validation_size=params.preprocess.validation_size,
+        normalize=params.preprocess.normalize,
+        pad=params.preprocess.pad,
+        seed=params.seed,
+        device=device,
+    )
+
+    files = (paths.train_split, paths.validation_split, paths.test_split)
+    for path, split in zip(files, splits, strict=True):
+        write_split(path, split)
+    write_json(paths.data_metrics, preprocessing.summary(*splits, files=files, device=device))
+
+
+if __name__ == "__main__":
+    stage.run(main)

@@ -1,0 +1,115 @@
+"""Train the chosen model by the chosen recipe."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import math
+from functools import partial
+from importlib.metadata import version
+
+from mnistflow import augment, devices, models, provenance, recipes, stage, tracking, training
+from mnistflow.artifacts import read_split
+from mnistflow.files import sha256, write_csv, write_json
+from mnistflow.params import load
+from mnistflow.paths import Paths
+from mnistflow.progress import Display
+
+
+def main() -> None:
+    params, paths = load(), Paths.load()
+    block, recipe = params.model_block, params.recipe_block
+    device = devices.resolve(params.train.device)
+    generator = devices.seeded(params.seed, params.train.threads)
+
+    train = read_split(paths.train_split).to(device)
+    validation = read_split(paths.validation_split).to(device) if recipe.uses_validation else None
+    test = read_split(paths.test_split).to(device) if recipe.monitor == "test" else None
+
+    model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments).to(device)
+    steps = math.ceil(len(train) / recipe.batch_size)
+    optimizer = recipes.make_optimizer(
+        model.parameters(),
+        recipe.optimizer,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+    )
+    schedule = recipes.make_schedule(optimizer, recipe.schedule, steps=recipe.epochs * steps, warmup=recipe.warmup)
+    changes = recipe.augment
+    determinants = provenance.digest(
+        {
+            "data": [sha256(paths.train_split), sha256(paths.validation_split)],
+            "model": {params.model: block.model_dump()},
+            "recipe": {params.recipe: recipe.model_dump()},
+            "seed": params.seed,
+            "threads": params.train.threads,
+            "device": devices.describe(device),
+            "code": provenance.code_digest(training, models, recipes, augment, devices),
+            "torch": version("torch"),
+        }
+    )
+    print(
+        f"train: {params.model} ({models.parameter_count(model):,} parameters) by recipe {params.recipe} "
+        f"on {devices.describe(device)}, {len(train):,} images"
+    )
+
+    history = training.History(recipe.keep)
+    display = Display(recipe.epochs, steps)
+    with tracking.recording(params, paths, determinants) as record:
+        for event in training.fit(
+            model,
+            train,
+            optimizer=optimizer,
+            schedule=schedule,
+            loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
+            plain_loss=recipes.make_loss(recipe.loss),
+            epochs=recipe.epochs,
+            batch_size=recipe.batch_size,
+            shuffle=recipe.shuffle,
+            generator=generator,
+            augment=partial(augment.affine, rotate=changes.rotate, scale=changes.scale, shift=changes.shift),
+            precision=recipe.precision,
+            validation=validation,
+            test=test,
+            keep=recipe.keep,
+            patience=recipe.patience,
+            report_every=params.train.report_every,
+        ):
+            display.show(event)
+            if isinstance(event, training.Epoch):
+                history.epochs.append(event)
+                record.epoch(history.epoch_rows()[-1], event.seconds)
+
+        card = models.Card(
+            architecture=block.architecture,
+            arguments=block.arguments,
+            image_shape=train.image_shape,
+            inputs=train.inputs,
+            loss=recipe.loss,
+            determinants=determinants,
+        )
+        models.save(paths.weights, model, card)
+        write_csv(paths.history, history.epoch_rows())
+        write_csv(paths.steps, history.step_rows())
+        write_json(
+            paths.train_metrics,
+            {
+                "model": params.model,
+                "recipe": params.recipe,
+                "parameters": models.parameter_count(model),
+                **history.summary(),
+                "device": device.type,
+                "precision": recipe.precision,
+                "threads": params.train.threads,
+            },
+        )
+        record.training(history.seconds)
+    display.close()
+
+
+if __name__ == "__main__":
+    stage.run(main)
