@@ -9,7 +9,7 @@ import torch
 
 from mnistflow import figures, models, stage, tracking
 from mnistflow.artifacts import read_split
-from mnistflow.files import read_csv, read_json
+from mnistflow.files import read_csv
 from mnistflow.params import load
 from mnistflow.paths import Paths
 
@@ -23,13 +23,12 @@ def main() -> None:
     rows = read_csv(paths.predictions)
     predictions = torch.tensor([classes.index(row["prediction"]) for row in rows])
     probabilities = torch.tensor([float(row["probability"]) for row in rows])
-    confusion = read_json(paths.test_metrics)["confusion"]
 
     with tracking.recording(params, paths, card.determinants) as record:
         drawn = {
             "samples": figures.samples(train.images[:count], train.labels[:count], classes, "Training images"),
             "curves": figures.curves(read_csv(paths.history), read_csv(paths.steps)),
-            "confusion": figures.confusion(confusion, classes),
+            "confusion": figures.confusion(test.labels, predictions, classes),
             "mistakes": figures.mistakes(test.images, test.labels, predictions, probabilities, classes, count),
         }
         for name, figure in drawn.items():

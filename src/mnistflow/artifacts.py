@@ -41,6 +41,7 @@ class Inputs:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, object]) -> Inputs:
+        """Read back what :func:`dataclasses.asdict` made, after JSON."""
         fields = dict(metadata)
         fields["classes"] = tuple(fields["classes"])  # type: ignore[arg-type]
         return cls(**fields)  # type: ignore[arg-type]
@@ -64,6 +65,7 @@ class Split:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
         channels, height, width = self.images.shape[1:]
         return channels, height, width
 

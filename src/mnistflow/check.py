@@ -45,7 +45,9 @@ def problems(path: Path) -> list[str]:
 def _blocks(document: Mapping[str, object], key: str) -> list[tuple[str, dict[str, JsonValue]]]:
     """The blocks under a key that have the form of one; what has not is reported by its form."""
     blocks = document.get(key)
-    return [(name, block) for name, block in blocks.items() if isinstance(block, dict)] if isinstance(blocks, dict) else []
+    return (
+        [(name, block) for name, block in blocks.items() if isinstance(block, dict)] if isinstance(blocks, dict) else []
+    )
 
 
 def _dataset_problems(name: str, block: Mapping[str, JsonValue], wanted: bool) -> list[str]:

@@ -9,7 +9,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
 
 from mnistflow.artifacts import Split
-from mnistflow.inference import logits_of, probabilities
+from mnistflow.inference import confusion_counts, logits_of, probabilities
 from mnistflow.recipes import LossName, make_loss
 
 __all__ = ["ClassFigures", "Evaluation", "evaluate"]
@@ -41,10 +41,10 @@ class Evaluation:
         figures = list(self.classes.values())
         return {
             "accuracy": self.accuracy,
-            "loss": self.loss,
-            "macro_precision": fmean(each.precision for each in figures),
-            "macro_recall": fmean(each.recall for each in figures),
-            "macro_f1": fmean(each.f1 for each in figures),
+            "loss": round(self.loss, 6),
+            "macro_precision": round(fmean(each.precision for each in figures), 6),
+            "macro_recall": round(fmean(each.recall for each in figures), 6),
+            "macro_f1": round(fmean(each.f1 for each in figures), 6),
             "images": sum(each.images for each in figures),
             "classes": {name: asdict(each) for name, each in self.classes.items()},
             "confusion": self.confusion,
@@ -76,7 +76,6 @@ def evaluate(model: nn.Module, split: Split, loss: LossName, batch_size: int) ->
     chances = probabilities(logits, loss).cpu()
     labels, predictions = split.labels.cpu(), logits.argmax(dim=1).cpu()
     names = split.inputs.classes
-    pairs = (labels * len(names) + predictions).bincount(minlength=len(names) ** 2)
     columns = precision_recall_fscore_support(
         labels.numpy(), predictions.numpy(), labels=range(len(names)), zero_division=0.0
     )
@@ -84,10 +83,10 @@ def evaluate(model: nn.Module, split: Split, loss: LossName, batch_size: int) ->
         loss=mean_loss,
         accuracy=float((labels == predictions).double().mean()),
         classes={
-            name: ClassFigures(float(precision), float(recall), float(f1), int(images))
+            name: ClassFigures(round(float(precision), 6), round(float(recall), 6), round(float(f1), 6), int(images))
             for name, precision, recall, f1, images in zip(names, *columns, strict=True)
         },
-        confusion=pairs.reshape(len(names), len(names)).tolist(),
+        confusion=confusion_counts(labels, predictions, len(names)).tolist(),
         predictions=predictions,
         probabilities=chances,
     )

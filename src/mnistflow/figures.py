@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -18,12 +19,13 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
 from mnistflow.files import whole
+from mnistflow.inference import confusion_counts
 
 __all__ = ["confusion", "curves", "mistakes", "samples", "save"]
 
 # Okabe and Ito's colours, told apart with any colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
-STYLE = {
+STYLE: dict[Any, Any] = {  # the keys of matplotlib's rcParams
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -75,7 +77,7 @@ def mistakes(
         f"{classes[int(labels[i])]} read as {classes[int(predictions[i])]}\n{float(probabilities[i]):.0%}"
         for i in worst
     ]
-    title = f"{len(wrong)} of {len(labels)} test images misclassified"
+    title = f"{len(wrong):,} of {len(labels):,} test images misclassified"
     if len(worst) < len(wrong):
         title += f"; the {len(worst)} with the highest probability"
     return _grid(images[worst], captions, title, "no mistake")
@@ -93,10 +95,15 @@ def curves(history: Sequence[dict[str, str]], steps: Sequence[dict[str, str]]) -
         per_epoch = int(history[-1]["epoch"]) / max(int(steps[-1]["step"]), 1)
         at = [int(row["step"]) * per_epoch for row in steps]
         losses.plot(at, [float(row["loss"]) for row in steps], color=BLUE, alpha=0.25, linewidth=0.8, label="step")
-        for split, colour in (("train", BLUE), ("val", ORANGE), ("test", GREEN)):
-            name = {"val": "validation"}.get(split, split)
+        # A mean over an epoch stands in the middle of it, what was measured after it at its end.
+        for split, name, colour, shift in (
+            ("train", "training, as the recipe has it", BLUE, 0.5),
+            ("val", "validation", ORANGE, 0.0),
+            ("test", "test", GREEN, 0.0),
+        ):
             for axes, what in ((losses, "loss"), (accuracies, "accuracy")):
-                points = [(int(row["epoch"]), float(value)) for row in history if (value := row.get(f"{split}_{what}"))]
+                column = [(int(row["epoch"]) - shift, row.get(f"{split}_{what}")) for row in history]
+                points = [(epoch, float(value)) for epoch, value in column if value]
                 if points:
                     axes.plot(*zip(*points, strict=True), color=colour, marker="o", markersize=3.5, label=name)
         rates.plot(at, [float(row["lr"]) for row in steps], color=GREY)
@@ -112,14 +119,15 @@ def curves(history: Sequence[dict[str, str]], steps: Sequence[dict[str, str]]) -
         return figure
 
 
-def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+def confusion(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> Figure:
     """How often each class was read as which; mistakes stand out, the diagonal is not coloured.
 
     Args:
-        counts: [label][prediction]: images.
+        labels: (N,) integers.
+        predictions: (N,) integers.
         classes: their names.
     """
-    table = np.array(counts)
+    table = confusion_counts(labels, predictions, len(classes)).numpy()
     wrong = np.where(np.eye(len(classes), dtype=bool), 0, table)
     side = 2.2 + 0.55 * len(classes)
     with rc_context({**STYLE, "axes.grid": False, "axes.spines.left": False, "axes.spines.bottom": False}):
@@ -136,7 +144,7 @@ def confusion(counts: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
                     va="center",
                     color="white" if dark else GREY if row == column else "black",
                 )
-        axes.set(xlabel="prediction", ylabel="label", title=f"{wrong.sum()} of {table.sum()} misclassified")
+        axes.set(xlabel="prediction", ylabel="label", title=f"{wrong.sum():,} of {table.sum():,} misclassified")
         axes.set_xticks(range(len(classes)), classes, rotation=0 if max(map(len, classes)) < 4 else 90)
         axes.set_yticks(range(len(classes)), classes)
         axes.tick_params(length=0)

@@ -11,9 +11,10 @@ import re
 import tempfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import cast
 
 import yaml
+from pydantic import JsonValue
 
 __all__ = ["project_root", "read_csv", "read_json", "read_yaml", "sha256", "whole", "write_csv", "write_json"]
 
@@ -101,7 +102,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's scalars, which DVC reads and writes, where PyYAML knows those of 1.1; duplicate keys are refused."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - the base class's is one of the class, too
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[Hashable] = set()
@@ -139,7 +140,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_real)
 
 
-def read_yaml(path: Path) -> object:
+def read_yaml(path: Path) -> JsonValue:
     """Read a YAML file as DVC does (YAML 1.2).
 
     Raises:
@@ -150,7 +151,7 @@ def read_yaml(path: Path) -> object:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     try:
-        return yaml.load(text, Loader=_Loader)
+        return cast(JsonValue, yaml.load(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

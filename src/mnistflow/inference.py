@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mnistflow.artifacts import Split
 from mnistflow.recipes import Loss, LossName
 
-__all__ = ["logits_of", "measure", "probabilities"]
+__all__ = ["confusion_counts", "logits_of", "measure", "probabilities"]
 
 
 @torch.inference_mode()
@@ -54,3 +54,8 @@ def probabilities(logits: Tensor, loss: LossName) -> Tensor:
     clipped = logits.clamp(0, 1)
     total = clipped.sum(dim=1, keepdim=True)
     return torch.where(total > 0, clipped / total.clamp(min=torch.finfo(total.dtype).tiny), 1 / logits.shape[1])
+
+
+def confusion_counts(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
+    """How many images of each label got each prediction: (classes, classes) int64 from two of (N,)."""
+    return (labels * classes + predictions).bincount(minlength=classes**2).reshape(classes, classes)

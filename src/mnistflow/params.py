@@ -110,14 +110,19 @@ class ModelBlock(BaseModel):
 
     @property
     def arguments(self) -> dict[str, JsonValue]:
+        """The keyword arguments."""
         return dict(self.model_extra or {})
 
 
 class Download(Block):
+    """Fetching the original files."""
+
     timeout: Positive  # seconds without an answer after which a source counts as unreachable
 
 
 class Preprocess(Block):
+    """From the original files to normalised tensors."""
+
     device: Device
     # "standard": zero mean and unit variance over the training split; "unit": [0, 1]; [mean, std]: fixed statistics
     normalize: Literal["standard", "unit"] | Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -126,23 +131,31 @@ class Preprocess(Block):
 
 
 class Train(Block):
+    """What of training is no part of a recipe."""
+
     device: Device
     threads: Count
     report_every: Count  # steps
 
 
 class Evaluate(Block):
+    """Measuring the trained network on the test split."""
+
     device: Device
     threads: Count
     batch_size: Count
 
 
 class Plot(Block):
+    """The figures."""
+
     samples: Count  # images in the grid of samples, and in that of mistakes
     dpi: Annotated[int, Field(ge=20, le=600)]
 
 
 class Tracking(Block):
+    """Where runs are recorded."""
+
     enabled: bool
     uri: str | None  # null: $MLFLOW_TRACKING_URI, else mlflow.db beside dvc.yaml
     experiment: Annotated[str, StringConstraints(min_length=1)]

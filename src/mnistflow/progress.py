@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -49,12 +50,11 @@ class Display:
         """Take the bar away."""
         self.bar.close()
 
-    def _new_bar(self, epoch: int) -> tqdm[object]:
-        bar: tqdm[object] = tqdm(
+    def _new_bar(self, epoch: int) -> tqdm[NoReturn]:
+        return tqdm(
             total=self.steps,
             desc=f"epoch {epoch}/{self.epochs}",
             unit="step",
             leave=False,
             disable=not sys.stderr.isatty(),
         )
-        return bar

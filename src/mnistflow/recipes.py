@@ -56,8 +56,10 @@ def make_optimizer(
         weight_decay: added to the gradient, decoupled from it with ``adamw``.
     """
     if name == "sgd":
-        return SGD(parameters, lr=lr, momentum=momentum or 0.0, nesterov=nesterov, weight_decay=weight_decay, fused=True)
-    kind = {"adam": Adam, "adamw": AdamW}[name]
+        return SGD(
+            parameters, lr=lr, momentum=momentum or 0.0, nesterov=nesterov, weight_decay=weight_decay, fused=True
+        )
+    kind: type[Adam | AdamW] = {"adam": Adam, "adamw": AdamW}[name]
     first, second = betas or (0.9, 0.999)
     return kind(parameters, lr=lr, betas=(first, second), weight_decay=weight_decay, fused=True)
 

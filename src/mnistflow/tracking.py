@@ -70,17 +70,17 @@ def _guarded(method: Callable[Concatenate[Record, P], None]) -> Callable[Concate
     """Whatever the store does, the work goes on: the first failure is a warning, and ends the recording."""
 
     @functools.wraps(method)
-    def wrapper(self: Record, *args: P.args, **kwargs: P.kwargs) -> None:
+    def wrapper(self: Record, /, *args: P.args, **kwargs: P.kwargs) -> None:
         if self.failure is not None or not self.params.tracking.enabled:
             return
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # of the store, the network, the database, the disk under it
+        except Exception as error:  # noqa: BLE001 - of the store, the network, the database, the disk under it
             self.failure = error
             said = (str(error).strip() or repr(error)).splitlines()[0]
             print(
                 f"tracking: warning: {store_uri(self.params.tracking)} did not take the record "
-                f"({type(error).__name__}: {said}). The result on disk is complete; `mnistflow track` records it later.",
+                f"({type(error).__name__}: {said}). Nothing on disk is lost; `mnistflow track` records it later.",
                 file=sys.stderr,
                 flush=True,
             )

@@ -28,7 +28,8 @@ class Digits(Dataset):
             raise ValueError(f"size: must be 8 to 256 pixels, not {size}")
         self.image_size = (size, size)
 
-    def fetch(self, folder: Path, timeout: float) -> None:
+    def fetch(self, folder: Path, timeout: float) -> None:  # noqa: ARG002 - no network
+        """Unpack the file that scikit-learn brings along."""
         target = folder / FILE
         if not target.exists():
             package = importlib.util.find_spec("sklearn")
@@ -42,6 +43,7 @@ class Digits(Dataset):
         print(f"digits: {target} is in place and verified")
 
     def read(self, folder: Path) -> tuple[LabelledImages, LabelledImages]:
+        """Read the file; its last fifth is the test part."""
         import numpy as np
         import torch
         from torch.nn import functional as F

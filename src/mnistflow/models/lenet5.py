@@ -67,5 +67,6 @@ class LeNet5(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) float32 to logits, (B, classes)."""
         logits: Tensor = self.classifier(self.features(images))  # (B, C, H, W) -> (B, 16, h, w) -> (B, classes)
         return logits

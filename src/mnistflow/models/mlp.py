@@ -47,5 +47,6 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) float32 to logits, (B, classes)."""
         logits: Tensor = self.layers(images)
         return logits

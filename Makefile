@@ -1,0 +1,47 @@
+# make repro   set up, then run the pipeline; ends with the result
+# make test    set up, then run all tests
+# make lint    set up, then ruff and a strict type check
+# make ui      the MLflow UI on 127.0.0.1
+# make lock    pin the newest versions in requirements.lock
+#
+# The environment is .venv, with the versions of requirements.lock. With VENV=<folder of another environment> that one
+# is used, and only what pyproject.toml asks for and it lacks is installed there.
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(abspath $(VENV))/bin
+READY := $(VENV)/.mnistflow-ready
+export PATH := $(BIN):$(PATH)
+
+.DELETE_ON_ERROR:
+.PHONY: repro test lint ui lock
+
+repro: $(READY)
+	dvc repro
+	@PYTHONPATH=src python -m mnistflow show
+
+test: $(READY)
+	python -m pytest
+
+lint: $(READY)
+	ruff check
+	ruff format --check
+	mypy
+
+ui: $(READY)
+	@PYTHONPATH=src python -m mnistflow ui
+
+lock: $(READY)
+	python -m pip install --quiet uv
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --no-emit-index-url \
+	  --no-annotate --custom-compile-command "make lock" --output-file requirements.lock
+
+$(READY): pyproject.toml requirements.lock
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+ifeq ($(origin VENV),file)
+	$(BIN)/python -m pip install --requirement requirements.lock
+	$(BIN)/python -m pip install --no-deps --editable .
+else
+	$(BIN)/python -m pip install --editable '.[dev]'
+endif
+	touch $(READY)

@@ -1,0 +1,5 @@
+"""``python -m mnistflow`` is the console command ``mnistflow``."""
+
+from mnistflow.cli import main
+
+main()

@@ -1,0 +1,88 @@
+"""The console command ``mnistflow``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib.metadata import version
+from typing import cast
+
+from mnistflow.files import project_root, read_json
+from mnistflow.params import ParamsError, load
+from mnistflow.paths import Paths
+
+__all__ = ["main"]
+
+NEXT = """\
+Next:
+  make ui                                    compare runs in the browser
+  . .venv/bin/activate                       then:
+  dvc exp run -S model=mlp                   another model
+  dvc exp run -S recipes.default.epochs=3    another training
+  dvc exp run -S dataset=digits              another data set, without a network
+  dvc exp show                               all experiments in the terminal
+"""
+
+
+def main() -> None:
+    """Run a command of ``mnistflow``; what the user can mend ends as one message and exit status 1."""
+    parser = argparse.ArgumentParser(prog="mnistflow", description="Look at and record what `dvc repro` made.")
+    parser.add_argument("--version", action="version", version=version("mnistflow"))
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for function in (show, track, ui):
+        name, text = function.__name__, str(function.__doc__).splitlines()[0]
+        command = commands.add_parser(name, help=text, description=function.__doc__)
+        command.set_defaults(function=function)
+        if function is ui:
+            command.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: %(default)s)")
+    arguments = vars(parser.parse_args())
+    try:
+        arguments.pop("function")(**arguments)
+    except ParamsError as error:
+        sys.exit("mnistflow: params.yaml is wrong:\n" + "\n".join(f"  {problem}" for problem in error.problems))
+    except (ValueError, OSError) as error:
+        sys.exit(f"mnistflow: {error}")
+
+
+def show() -> None:
+    """Print the result in this folder, and what to try next."""
+    paths = Paths.load()
+    data, train, test = (read_json(path) for path in (paths.data_metrics, paths.train_metrics, paths.test_metrics))
+    accuracy, images = float(cast(float, test["accuracy"])), int(cast(int, test["images"]))
+    lines = {
+        "test accuracy": f"{accuracy:.2%} ({round(images * (1 - accuracy)):,} of {images:,} wrong), "
+        f"mean loss {test['loss']:.4f}",
+        "validation accuracy": "no validation split"
+        if train["val_accuracy"] is None
+        else f"{train['val_accuracy']:.2%} after epoch {train['kept_epoch']} of {train['epochs']}",
+        "network": f"{train['parameters']:,} parameters, trained on {train['device']}",
+        "weights": str(paths.weights),
+        "figures": f"{paths.figures}{os.sep}*.png",
+    }
+    print(f"\n{train['model']} · {train['recipe']} on {data['dataset']}")
+    for name, text in lines.items():
+        print(f"  {name:<20} {text}")
+    print(f"\n{NEXT}", end="")
+
+
+def track() -> None:
+    """Record the result in this folder in MLflow, if it is not recorded yet."""
+    from mnistflow import models, tracking  # here, because they take seconds to import
+
+    params, paths = load(), Paths.load()
+    _, card = models.load(paths.weights)
+    with tracking.recording(params, paths, card.determinants) as record:
+        record.figures()
+    if record.failure is not None:
+        sys.exit(1)
+    print(f"recorded as run {record.run_id} in {tracking.store_uri(params.tracking)}")
+
+
+def ui(port: int) -> None:
+    """Open the MLflow UI over this project's runs, on 127.0.0.1."""
+    from mnistflow.tracking import store_uri
+
+    os.chdir(project_root())
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri(load().tracking)]
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])
