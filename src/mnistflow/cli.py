@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from importlib.metadata import version
 from typing import cast
 
+from mnistflow import __version__
 from mnistflow.files import project_root, read_json
 from mnistflow.params import ParamsError, load
 from mnistflow.paths import Paths
@@ -28,7 +28,7 @@ Next:
 def main() -> None:
     """Run a command of ``mnistflow``; what the user can mend ends as one message and exit status 1."""
     parser = argparse.ArgumentParser(prog="mnistflow", description="Look at and record what `dvc repro` made.")
-    parser.add_argument("--version", action="version", version=version("mnistflow"))
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
     for function in (show, track, ui):
         name, text = function.__name__, str(function.__doc__).splitlines()[0]
@@ -48,6 +48,8 @@ def main() -> None:
 def show() -> None:
     """Print the result in this folder, and what to try next."""
     paths = Paths.load()
+    if not paths.test_metrics.is_file():
+        raise ValueError("there is no result in this folder yet; `dvc repro` (or `make repro`) makes one")
     data, train, test = (read_json(path) for path in (paths.data_metrics, paths.train_metrics, paths.test_metrics))
     accuracy, images = float(cast(float, test["accuracy"])), int(cast(int, test["images"]))
     lines = {

@@ -116,22 +116,25 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
-        text = str(node.value)
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        text = str(node.value).replace("_", "")
+        return int(text, 0) if text.lstrip("+-")[:2] in ("0b", "0o", "0x") else int(text)
 
     def construct_real(self, node: yaml.ScalarNode) -> float:
-        text = str(node.value).lower()
+        text = str(node.value).lower().replace("_", "")
         return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
-# The core schema of YAML 1.2.2, section 10.3.2.
+# The core schema of YAML 1.2.2, section 10.3.2, with what DVC's parser allows beyond it: signs before a prefix, binary
+# numbers, underscores.
+_NUMBER = r"[0-9][0-9_]*"
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    ("int", rf"[-+]?({_NUMBER}|0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+)", list("-+0123456789")),
     (
         "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        rf"[-+]?({_NUMBER}\.[0-9_]*([eE][-+]?[0-9]+)?|{_NUMBER}[eE][-+]?[0-9]+|\.[0-9][0-9_]*([eE][-+][0-9]+)?)"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         list("-+.0123456789"),
     ),
 ):

@@ -29,6 +29,9 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except ParamsError as error:
+        # `dvc exp run -S` may change the file in the second in which DVC wrote git's index; if its size stays the same,
+        # git takes it for unchanged and the checkout below would do nothing.
+        Path("params.yaml").touch()
         problems = "\n".join(f"  {problem}" for problem in error.problems)
         sys.exit(
             f"{script.stem}: params.yaml cannot be run:\n{problems}\n"

@@ -1,0 +1,150 @@
+"""What several test modules share: real data, and real checkouts with the real DVC in them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnistflow import datasets, preprocessing
+from mnistflow.artifacts import Split
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Splits = tuple[Split, Split, Split]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device on this machine"))
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
+    """scikit-learn's digits as training (1,293 images), validation (144) and test split (360)."""
+    folder = tmp_path_factory.mktemp("digits")
+    dataset = datasets.build("digits", {})
+    dataset.fetch(folder, timeout=1)
+    return preprocessing.prepare(
+        *dataset.read(folder),
+        dataset="digits",
+        classes=dataset.classes,
+        validation_size=0.1,
+        normalize="standard",
+        pad=0,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+
+
+@pytest.fixture(scope="session")
+def mnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four real files of MNIST: those that `make repro` left, or fetched."""
+    here = ROOT / "data" / "raw" / "mnist"
+    if not here.is_dir():
+        here = tmp_path_factory.mktemp("mnist")
+        try:
+            datasets.build("mnist", {}).fetch(here, timeout=10)
+        except ValueError as error:
+            pytest.skip(f"needs MNIST: {error}")
+    return here / "MNIST" / "raw"
+
+
+class Checkout:
+    """A git checkout of this project, with its working-tree state, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        unwanted = ("DVC_", "MLFLOW_", "PYTHON", "GIT_")
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
+        self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self.environment['PATH']}"
+        self.environment |= {
+            "GIT_AUTHOR_NAME": "test",
+            "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "test",
+            "GIT_COMMITTER_EMAIL": "test@example.org",
+        }
+
+    def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
+        """Run a command there and return what it printed; its exit status must be as given (None: any but 0)."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        as_wanted = done.returncode != 0 if status is None else done.returncode == status
+        assert as_wanted, f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}"
+        return done.stdout
+
+    def dvc(self, *arguments: str, status: int | None = 0, **environment: str) -> str:
+        return self.run("dvc", *arguments, status=status, **environment)
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", *arguments)
+
+    def read(self, path: str) -> str:
+        return (self.folder / path).read_text(encoding="utf-8")
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        """Change a file; the old text must be there."""
+        text = self.read(path)
+        assert old in text, f"{path} has no {old!r}"
+        (self.folder / path).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    def copy(self, folder: Path) -> Checkout:
+        """Another checkout with the same state, DVC's cache included."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Checkout(folder)
+
+
+@pytest.fixture(scope="session")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A fresh checkout, nothing run in it; digits for two epochs, so that a run takes seconds."""
+    checkout = Checkout(tmp_path_factory.mktemp("clean") / "checkout")
+    names = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
+            (checkout.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, checkout.folder / name)
+    checkout.replace("params.yaml", "dataset: mnist", "dataset: digits")
+    checkout.replace("params.yaml", "epochs: 8", "epochs: 2")
+    checkout.git("init", "--quiet")
+    checkout.git("add", "--all")
+    checkout.git("commit", "--quiet", "--message", "clean")
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def finished(clean: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which `dvc repro` has run, and its result is committed. Not to be changed: take a copy."""
+    checkout = clean.copy(tmp_path_factory.mktemp("finished") / "checkout")
+    output = checkout.dvc("repro")
+    assert "tracking: warning" not in output, output
+    checkout.git("add", "--all")
+    checkout.git("commit", "--quiet", "--message", "result")
+    return checkout
+
+
+@pytest.fixture
+def workspace(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished checkout, to be changed at will; its runs are recorded in the copy."""
+    return finished.copy(tmp_path / "checkout")

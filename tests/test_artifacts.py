@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, Splits
+from safetensors.torch import save_file
+
+from mnistflow.artifacts import Inputs, read_split, read_tensors, write_split, write_tensors
+
+
+def test_a_split_comes_back(digits: Splits, tmp_path: Path) -> None:
+    split = digits[1]
+    write_split(tmp_path / "split.safetensors", split)
+    again = read_split(tmp_path / "split.safetensors")
+    assert torch.equal(again.images, split.images)
+    assert torch.equal(again.labels, split.labels)
+    assert torch.equal(again.indices, split.indices)
+    assert again.inputs == split.inputs
+    assert again.image_shape == (1, 28, 28)
+
+
+def test_the_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
+    program = """
+import sys, torch
+from pathlib import Path
+from mnistflow.artifacts import write_tensors
+write_tensors(Path(sys.argv[1]), {"b": torch.arange(3), "a": torch.ones(2)}, {"y": 1, "x": {"q": 2, "p": [3]}})
+"""
+    for name in ("one", "two", "three"):
+        environment = {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": str(len(name))}
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / name)], env=environment, check=True)
+    assert len({(tmp_path / name).read_bytes() for name in ("one", "two", "three")}) == 1
+
+
+def test_normalising_is_what_its_formula_says() -> None:
+    inputs = Inputs("digits", ("a", "b"), padding=1, mean=0.25, std=0.5)
+    raw = torch.tensor([[[0, 255], [51, 102]]], dtype=torch.uint8)
+    background = -0.5
+    expected = torch.full((1, 1, 4, 4), background)
+    expected[0, 0, 1:3, 1:3] = torch.tensor([[background, 1.5], [-0.1, 0.3]])
+    torch.testing.assert_close(inputs.normalise(raw), expected)
+
+
+def test_a_damaged_file_is_refused_by_name(digits: Splits, tmp_path: Path) -> None:
+    path = tmp_path / "split.safetensors"
+    write_split(path, digits[1])
+    data = path.read_bytes()
+    for damaged in (b"", data[:7], data[: len(data) // 2], b"\xff" * 64, data + b"x"):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"split\.safetensors is damaged"):
+            read_split(path)
+    with pytest.raises(ValueError, match=r"there is no file .*nowhere; `dvc repro` makes it"):
+        read_split(tmp_path / "nowhere")
+
+
+def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"x": torch.ones(1)}, path)
+    with pytest.raises(ValueError, match="was not written by mnistflow"):
+        read_tensors(path)
+    save_file({"x": torch.ones(1)}, path, {"mnistflow": json.dumps({"format": 0})})
+    with pytest.raises(ValueError, match="another version of mnistflow"):
+        read_tensors(path)
+    write_tensors(path, {"x": torch.ones(1)}, {})
+    with pytest.raises(ValueError, match="holds no split; expected images, labels and indices, found x"):
+        read_split(path)
+
+
+def test_tensors_that_do_not_fit_together_are_refused(digits: Splits, tmp_path: Path) -> None:
+    split, path = digits[1], tmp_path / "split.safetensors"
+    for wrong, message in (
+        (replace(split, labels=split.labels[1:]), "144 images, but labels"),
+        (replace(split, labels=split.labels + 1), "labels must be 0 to 9"),
+        (replace(split, images=split.images.double()), "images must be"),
+        (replace(split, images=split.images[:, 0]), "images must be"),
+    ):
+        write_split(path, wrong)
+        with pytest.raises(ValueError, match=message):
+            read_split(path)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+from mnistflow import devices
+from mnistflow.check import problems
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    return Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+
+
+def after(params: Path, *changes: tuple[str, str]) -> list[str]:
+    text = params.read_text(encoding="utf-8")
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new, 1)
+    params.write_text(text, encoding="utf-8")
+    return problems(params)
+
+
+def test_the_committed_file_is_right(params: Path) -> None:
+    assert problems(params) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("padding: 2", "paddin: 2", "models.lenet5.paddin: unknown key; did you mean 'padding'?"),
+        ("padding: 2", "padding: two", "models.lenet5.padding: expected integer; got 'two'"),
+        ("padding: 2", "padding: -2", "models.lenet5.padding: must be at least 0, not -2"),
+        ("pooling: max", "pooling: mean", "models.lenet5.pooling: expected 'max' or 'average'; got 'mean'"),
+        ("    - 256", "    - 0", "models.mlp.hidden: every width must be at least 1"),
+        ("dropout: 0.0", "dropout: 1.5", "models.mlp.dropout: must be at least 0 and less than 1"),
+        ("architecture: lenet5", "architecture: lenet", "models.lenet5.architecture: there is no architecture 'lenet'"),
+        ("  digits:", "  digit:", "datasets.digit: there is no data set 'digit'; did you mean 'digits'?"),
+        ("size: 28", "siz: 28", "datasets.digits.siz: unknown key; did you mean 'size'?"),
+        ("path:\n", "path: nowhere\n", "datasets.mnist.path: there is no folder "),
+        ("validation_size: 0.1", "validation_size: 60000", "preprocess.validation_size: 60000 of mnist's 60000"),
+        ("validation_size: 0.1", "validation_size: 0.0001", "preprocess.validation_size: 0.0001 of mnist's 60000"),
+    ],
+)
+def test_a_mistake_in_a_block_is_named_by_its_path(params: Path, old: str, new: str, message: str) -> None:
+    (problem,) = after(params, (old, new))
+    assert problem.startswith(message)
+
+
+def test_mistakes_of_every_kind_are_reported_together(params: Path) -> None:
+    found = after(
+        params,
+        ("seed: 0", "seed: zero"),
+        ("padding: 2", "padding: -2"),
+        ("size: 28", "size: big"),
+        ("optimizer: sgd", "optimizer: sdg"),
+    )
+    assert sorted(problem.partition(":")[0] for problem in found) == [
+        "datasets.digits.size",
+        "models.lenet5.padding",
+        "recipes.default.optimizer",
+        "seed",
+    ]
+
+
+def test_a_network_that_cannot_take_the_images_is_refused_only_if_it_is_chosen(params: Path) -> None:
+    (problem,) = after(params, ("dataset: mnist", "dataset: digits"), ("size: 28", "size: 8"))
+    assert problem.startswith(
+        "models.lenet5: LeNet-5 with padding 2 needs images of at least 12 x 12 pixels, not 8 x 8"
+    )
+    assert after(params, ("model: lenet5", "model: mlp")) == []
+    assert after(params, ("model: mlp", "model: lenet5"), ("pad: 0", "pad: 2")) == []
+
+
+def test_a_folder_for_a_data_set_that_is_not_chosen_may_be_missing(params: Path) -> None:
+    assert after(params, ("path:\n", "path: nowhere\n"), ("dataset: mnist", "dataset: digits")) == []
+
+
+@pytest.mark.parametrize("block", ["preprocess", "train", "evaluate"])
+def test_a_device_that_is_not_there_is_refused(params: Path, block: str) -> None:
+    wanted = f"cuda:{torch.cuda.device_count()}"
+    (problem,) = after(params, (f"{block}:\n  device: auto", f"{block}:\n  device: {wanted}"))
+    there = ", ".join(devices.available())
+    assert problem == f"{block}.device: there is no device '{wanted}' on this machine; there is: {there}"
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"params\.yaml cannot be read"):
+        problems(tmp_path / "params.yaml")

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mnistflow import devices
+
+
+def test_auto_takes_the_best_there_is() -> None:
+    found = devices.available()
+    assert found[-1] == "cpu"
+    assert str(devices.resolve("auto")) == found[0]
+    assert devices.resolve("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "cuda:99"])
+def test_asking_for_a_device_that_is_not_there_is_an_error(name: str) -> None:
+    if {"cuda": "cuda:0"}.get(name, name) in devices.available():
+        assert devices.resolve(name).type == name.partition(":")[0]
+        return
+    with pytest.raises(ValueError, match=f"there is no device '{name}' on this machine; there is: .*cpu"):
+        devices.resolve(name)
+
+
+def test_seeding_repeats_everything_and_sets_the_threads() -> None:
+    before = torch.get_num_threads()
+    draws = []
+    try:
+        for _ in range(2):
+            generator = devices.seeded(7, threads=1)
+            assert torch.get_num_threads() == 1
+            assert torch.are_deterministic_algorithms_enabled()
+            draws.append((torch.rand(3), torch.rand(3, generator=generator)))
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(draws[0][0], draws[1][0])
+    assert torch.equal(draws[0][1], draws[1][1])
+
+
+@pytest.mark.gpu
+def test_a_card_is_described_by_its_name() -> None:
+    assert torch.cuda.get_device_name(0) in devices.describe(torch.device("cuda:0"))

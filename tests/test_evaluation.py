@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import Splits
+from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, log_loss
+from torch import nn
+
+from mnistflow import models
+from mnistflow.evaluation import Evaluation, evaluate
+
+
+@pytest.fixture(scope="module")
+def network(digits: Splits) -> nn.Module:
+    torch.manual_seed(0)
+    model = models.build("mlp", (1, 28, 28), 10, {"hidden": [32]})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(15):  # far enough to be right often, and wrong often
+        nn.functional.cross_entropy(model(digits[0].images), digits[0].labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def result(network: nn.Module, digits: Splits) -> Evaluation:
+    return evaluate(network, digits[2], "cross_entropy", batch_size=100)
+
+
+def test_figures_are_those_of_scikit_learn(result: Evaluation, network: nn.Module, digits: Splits) -> None:
+    labels = digits[2].labels.numpy()
+    with torch.no_grad():
+        logits = network(digits[2].images)
+    predictions = logits.argmax(dim=1).numpy()
+    assert 0.3 < result.accuracy < 0.99
+    assert result.accuracy == pytest.approx(accuracy_score(labels, predictions))
+    assert result.loss == pytest.approx(log_loss(labels, logits.double().softmax(dim=1).numpy()), rel=1e-4)
+    assert result.confusion == confusion_matrix(labels, predictions).tolist()
+    report = classification_report(labels, predictions, output_dict=True, zero_division=0)
+    for name, figures in result.classes.items():
+        theirs = report[name]
+        assert figures.precision == pytest.approx(theirs["precision"], abs=1e-6)
+        assert figures.recall == pytest.approx(theirs["recall"], abs=1e-6)
+        assert figures.f1 == pytest.approx(theirs["f1-score"], abs=1e-6)
+        assert figures.images == theirs["support"]
+    summary = result.summary()
+    assert summary["macro_f1"] == pytest.approx(report["macro avg"]["f1-score"], abs=1e-5)
+    assert summary["macro_recall"] == pytest.approx(report["macro avg"]["recall"], abs=1e-5)
+    assert summary["macro_precision"] == pytest.approx(report["macro avg"]["precision"], abs=1e-5)
+
+
+def test_a_row_for_each_image(result: Evaluation, digits: Splits) -> None:
+    rows = result.rows(digits[2])
+    assert [row["index"] for row in rows] == list(range(360))
+    assert [row["label"] for row in rows] == [str(int(label)) for label in digits[2].labels]
+    right = sum(row["label"] == row["prediction"] for row in rows)
+    assert right / 360 == pytest.approx(result.accuracy)
+    assert all(0.1 <= float(str(row["probability"])) <= 1 for row in rows)
+
+
+def test_a_network_trained_with_mse_is_measured_with_mse(network: nn.Module, digits: Splits) -> None:
+    result = evaluate(network, digits[2], "mse", batch_size=100)
+    with torch.no_grad():
+        one_hot = nn.functional.one_hot(digits[2].labels, 10).float()
+        assert result.loss == pytest.approx(float(((network(digits[2].images) - one_hot) ** 2).mean()), rel=1e-4)
+    torch.testing.assert_close(result.probabilities.sum(dim=1), torch.ones(360))
+
+
+def test_a_class_without_images_has_zeros(network: nn.Module, digits: Splits) -> None:
+    from dataclasses import replace
+
+    test = digits[2]
+    zeros = test.labels == 0
+    only = replace(test, images=test.images[zeros], labels=test.labels[zeros], indices=test.indices[zeros])
+    result = evaluate(network, only, "cross_entropy", batch_size=100)
+    assert result.classes["7"].recall == 0
+    assert result.classes["7"].images == 0
+    assert result.classes["0"].precision in (0.0, 1.0)

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from dvc.utils.serialize import parse_yaml
+
+from mnistflow import files
+
+SCALARS = """
+1e-3 1.0e-3 1E5 .5 5. -0.0 +1 -7 0o10 010 0x1F 1_000 1:30 .inf -.inf .nan inf nan
+true True TRUE yes no on off null Null ~ "" "1" '0.1' text 1e 2024-01 1.2.3 0b11 a-b -0x1F .5e3 .5e+3 1.e3 0b12
+""".split()  # noqa: SIM905 - shorter to read
+
+
+@pytest.mark.parametrize("text", SCALARS)
+def test_a_scalar_is_read_as_dvc_reads_it(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(f"key: {text}\n", encoding="utf-8")
+    ours, dvcs = files.read_yaml(path), parse_yaml(f"key: {text}\n", "x.yaml")
+    assert repr(ours) == repr(dvcs)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2\n", "line 2, column 1: duplicate key 'a'"),
+        ("a: [1\n", "not valid YAML, line 2"),
+        ("1: a\n", "key 1 is not text"),
+        ("a: !!python/object:os.system x\n", "could not determine a constructor"),
+        ("a: \0\n", "not valid YAML"),
+    ],
+)
+def test_what_is_not_yaml_is_refused_with_its_place(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="x.yaml is not valid YAML") as caught:
+        files.read_yaml(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for read in (files.read_yaml, files.read_json, files.read_csv):
+        with pytest.raises(ValueError, match=r"nowhere.* cannot be read"):
+            read(tmp_path / "nowhere")
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    with files.whole(path) as beside:
+        beside.write_text("one", encoding="utf-8")
+        assert not path.exists()
+    assert path.read_text(encoding="utf-8") == "one"
+
+    def fail() -> None:
+        with files.whole(path) as beside:
+            beside.write_text("two", encoding="utf-8")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_text(encoding="utf-8") == "one"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_gets_the_mode_that_the_user_has_set(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with files.whole(tmp_path / "file") as beside:
+            beside.write_text("x", encoding="utf-8")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_tables_and_objects_come_back(tmp_path: Path) -> None:
+    files.write_csv(tmp_path / "t.csv", [{"a": 1, "b": None}, {"a": 0.5, "b": "x,y"}])
+    assert (tmp_path / "t.csv").read_bytes() == b'a,b\n1,\n0.5,"x,y"\n'
+    assert files.read_csv(tmp_path / "t.csv") == [{"a": "1", "b": ""}, {"a": "0.5", "b": "x,y"}]
+    files.write_json(tmp_path / "o.json", {"é": [1, None]})
+    assert files.read_json(tmp_path / "o.json") == {"é": [1, None]}
+    (tmp_path / "o.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no JSON object"):
+        files.read_json(tmp_path / "o.json")
+
+
+def test_what_must_outlive_an_experiment_belongs_to_the_main_repository(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert files.project_root() == tmp_path.resolve()
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
+    assert files.project_root() == (tmp_path / "main").resolve()

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+from torch.nn import functional as F
+
+from mnistflow import models
+from mnistflow.artifacts import Inputs, write_tensors
+from mnistflow.models import ARCHITECTURES, Card, ShapeError
+from mnistflow.models.registry import ACTIVATIONS
+from mnistflow.params import load
+
+BLOCKS = load(ROOT / "params.yaml").models
+INPUTS = Inputs("digits", ("zero", "one", "two"), padding=0, mean=0.5, std=0.25)
+
+
+def test_every_architecture_is_used_by_a_block() -> None:
+    assert {block.architecture for block in BLOCKS.values()} == set(ARCHITECTURES)
+    assert BLOCKS
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 24)])
+def test_every_model_takes_the_shape_of_the_data(name: str, shape: models.ImageShape) -> None:
+    block = BLOCKS[name]
+    model = models.build(block.architecture, shape, 7, block.arguments)
+    logits = model(torch.randn(5, *shape))
+    assert logits.shape == (5, 7)
+    F.cross_entropy(logits, torch.arange(5)).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.abs().sum() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_model_comes_back_from_its_file_alone(name: str, tmp_path: Path) -> None:
+    block, path = BLOCKS[name], tmp_path / "model.safetensors"
+    model = models.build(block.architecture, (1, 28, 28), 3, block.arguments)
+    card = Card(block.architecture, block.arguments, (1, 28, 28), INPUTS, "cross_entropy", "abc")
+    models.save(path, model, card)
+    again, found = models.load(path)
+    assert found == card
+    assert not again.training
+    images = torch.randn(4, 1, 28, 28)
+    assert torch.equal(again(images), model.eval()(images))
+
+
+def test_lenet5_has_the_parameters_of_the_paper() -> None:
+    # C1 6(25 + 1), C3 16(6 * 25 + 1), C5 120(400 + 1), F6 84(120 + 1), output 10(84 + 1)
+    expected = 156 + 2416 + 48120 + 10164 + 850
+    assert models.parameter_count(models.build("lenet5", (1, 32, 32), 10, {})) == expected
+    assert models.parameter_count(models.build("lenet5", (1, 28, 28), 10, {"padding": 2})) == expected
+    # without padding 28 x 28 leaves 16 * 4 * 4 features
+    assert models.parameter_count(models.build("lenet5", (1, 28, 28), 10, {})) == expected - 120 * 144
+
+
+def test_lenet5_computes_what_its_layers_say() -> None:
+    model = models.build("lenet5", (1, 28, 28), 10, {"padding": 2, "pooling": "average", "activation": "tanh"})
+    weights = dict(model.named_parameters())
+    x = torch.randn(3, 1, 28, 28)
+    h = F.avg_pool2d(F.conv2d(x, weights["features.0.weight"], weights["features.0.bias"], padding=2).tanh(), 2)
+    h = F.avg_pool2d(F.conv2d(h, weights["features.3.weight"], weights["features.3.bias"]).tanh(), 2).flatten(1)
+    h = F.linear(h, weights["classifier.1.weight"], weights["classifier.1.bias"]).tanh()
+    h = F.linear(h, weights["classifier.3.weight"], weights["classifier.3.bias"]).tanh()
+    expected = F.linear(h, weights["classifier.5.weight"], weights["classifier.5.bias"])
+    torch.testing.assert_close(model(x), expected)
+
+
+@pytest.mark.parametrize(("padding", "least"), [(0, 16), (2, 12)])
+def test_lenet5_refuses_images_that_are_too_small(padding: int, least: int) -> None:
+    models.build("lenet5", (1, least, least), 10, {"padding": padding})
+    with pytest.raises(ShapeError, match=rf"at least {least} x {least} pixels, not {least} x {least - 1}"):
+        models.build("lenet5", (1, least, least - 1), 10, {"padding": padding})
+
+
+def test_an_mlp_without_hidden_layers_is_linear() -> None:
+    model = models.build("mlp", (1, 4, 4), 3, {"hidden": []})
+    a, b = torch.randn(2, 6, 1, 4, 4)
+    torch.testing.assert_close(model(a) + model(b) - model(torch.zeros_like(a)), model(a + b))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_an_mlp_has_the_layers_it_was_asked_for(activation: str) -> None:
+    model = models.build("mlp", (1, 4, 4), 3, {"hidden": [8, 5], "activation": activation, "dropout": 0.25})
+    widths = [(m.in_features, m.out_features) for m in model.modules() if isinstance(m, nn.Linear)]
+    assert widths == [(16, 8), (8, 5), (5, 3)]
+    kinds = [type(module) for module in model.modules()]
+    assert kinds.count(ACTIVATIONS[activation]) == 2  # type: ignore[index]
+    assert kinds.count(nn.Dropout) == 2
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments", "message"),
+    [
+        ("mlp", {"hidden": [8, 0]}, "hidden: every width must be at least 1"),
+        ("mlp", {"hidden": [8], "dropout": 1.0}, "dropout: must be at least 0 and less than 1"),
+        ("lenet5", {"padding": -1}, "padding: must be at least 0"),
+    ],
+)
+def test_an_argument_that_cannot_work_is_named(architecture: str, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.build(architecture, (1, 28, 28), 10, arguments)
+
+
+def test_weights_that_are_not_those_of_the_network_they_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    model = models.build("mlp", (1, 28, 28), 3, {"hidden": [8]})
+    card = Card("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy", "abc")
+    for wrong in (
+        replace(card, architecture="lenet5", arguments={}),
+        replace(card, architecture="lenet6"),
+        replace(card, arguments={"hidden": [9]}),
+        replace(card, arguments={"hiden": [8]}),
+        replace(card, image_shape=(1, 14, 14)),
+    ):
+        models.save(path, model, wrong)
+        with pytest.raises(ValueError, match=r"model\.safetensors does not hold the weights it says it holds"):
+            models.load(path)
+    write_tensors(path, model.state_dict(), {})
+    with pytest.raises(ValueError, match="does not hold the weights"):
+        models.load(path)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+
+from mnistflow import params
+from mnistflow.files import read_yaml
+
+DOCUMENT: Any = read_yaml(ROOT / "params.yaml")
+
+
+def changed(path: str, value: object) -> Any:
+    document = copy.deepcopy(DOCUMENT)
+    *parents, leaf = path.split(".")
+    block = document
+    for key in parents:
+        block = block[key]
+    block[leaf] = value
+    return document
+
+
+def leaves(tree: Any, prefix: str = "") -> list[str]:
+    if not isinstance(tree, dict):
+        return [prefix]
+    return [leaf for key, value in tree.items() for leaf in leaves(value, f"{prefix}.{key}" if prefix else key)]
+
+
+def test_the_committed_file_is_right() -> None:
+    loaded = params.load(ROOT / "params.yaml")
+    assert loaded.model == "lenet5"
+    assert loaded.recipe_block.epochs == DOCUMENT["recipes"]["default"]["epochs"]
+
+
+def test_the_committed_file_has_the_form_that_dvc_writes(tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    apply_overrides(tmp_path / "params.yaml", ["seed=0"])
+    assert (tmp_path / "params.yaml").read_bytes() == (ROOT / "params.yaml").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("seed", "x", "seed: expected integer; got 'x'"),
+        ("seed", True, "seed: expected integer; got true"),
+        ("seed", -1, "seed: expected greater than or equal to 0; got -1"),
+        ("recipes.default.lr", -1, "recipes.default.lr: expected greater than 0; got -1"),
+        ("recipes.default.lr", float("nan"), "recipes.default.lr: expected a finite number; got .nan"),
+        ("recipes.default.lr", "0.1", "recipes.default.lr: expected number; got '0.1'"),
+        ("recipes.default.epoch", 3, "recipes.default.epoch: unknown key; did you mean 'epochs'?"),
+        ("recipes.default.optimizer", "adma", "recipes.default.optimizer: expected 'sgd', 'adam' or 'adamw'"),
+        ("recipes.default.betas", [0.9], "recipes.default.betas: expected a list of 2 numbers; got [0.9]"),
+        ("recipes.default.augment.rot", 1, "recipes.default.augment.rot: unknown key; did you mean 'rotate'?"),
+        ("preprocess.normalize", "none", "preprocess.normalize: expected 'standard' or 'unit', or list; got 'none'"),
+        ("preprocess.normalize", [0.1, 0], "preprocess.normalize: the standard deviation must be above 0, not 0"),
+        ("preprocess.validation_size", 1.5, "preprocess.validation_size: expected integer, or less than 1; got 1.5"),
+        ("train.device", "gpu", "train.device: expected auto, cpu, cuda, cuda:N or mps; got 'gpu'"),
+        ("model", "lenet6", "model: there is no model 'lenet6'; did you mean 'lenet5'? known: lenet5, mlp"),
+        ("dataset", "mnits", "dataset: there is no dataset 'mnits'; did you mean 'mnist'?"),
+        ("models.MLP", {"architecture": "mlp"}, "models.MLP: expected a name of lower-case letters"),
+        ("models.mlp", {"hidden": [1]}, "models.mlp.architecture: is missing"),
+        ("models", None, "models: expected dictionary; got null"),
+        ("recipes.default.momentum", None, "recipes.default.nesterov: needs momentum"),
+        ("recipes.default.loss", "mse", "recipes.default.label_smoothing: belongs to cross_entropy"),
+        ("recipes.default.schedule", "constant", "recipes.default.warmup: must be null with schedule: constant"),
+        ("preprocess.validation_size", 0, "recipes.default.monitor: there is no validation split"),
+    ],
+)
+def test_a_mistake_is_named_by_its_path(path: str, value: object, message: str) -> None:
+    _, problems = params.parse(changed(path, value))
+    assert len(problems) == 1, problems
+    assert problems[0].startswith(message)
+
+
+@pytest.mark.parametrize(("key", "value"), [("keep", "best"), ("patience", 2)])
+def test_choosing_on_validation_needs_a_validation_split(key: str, value: object) -> None:
+    document = changed(f"recipes.default.{key}", value)
+    document["recipes"]["default"]["monitor"] = "none"
+    assert params.parse(document)[1] == []
+    document["preprocess"]["validation_size"] = 0
+    (problem,) = params.parse(document)[1]
+    assert problem.startswith(f"recipes.default.{key}: ")
+    assert "validation split" in problem
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    document = changed("seed", "x")
+    document["recipes"]["default"]["lr"] = 0
+    document["plots"] = document.pop("plot")
+    _, problems = params.parse(document)
+    assert sorted(problem.partition(":")[0] for problem in problems) == ["plot", "plots", "recipes.default.lr", "seed"]
+
+
+REQUIRED = [
+    leaf
+    for leaf in leaves(DOCUMENT)
+    if not leaf.startswith(("datasets.", "models.")) and leaf.rpartition(".")[0] in ("", "preprocess", "train", "plot")
+]
+assert len(REQUIRED) > 8
+
+
+@pytest.mark.parametrize("leaf", REQUIRED)
+def test_a_missing_key_is_named(leaf: str) -> None:
+    document = copy.deepcopy(DOCUMENT)
+    block = document
+    *parents, key = leaf.split(".")
+    for parent in parents:
+        block = block[parent]
+    del block[key]
+    _, problems = params.parse(document)
+    assert any(problem.startswith(f"{leaf}: is missing") for problem in problems), problems
+
+
+@pytest.mark.parametrize("document", [None, [], "text", 3])
+def test_a_file_that_is_no_mapping_is_refused(document: Any) -> None:
+    assert params.parse(document)[0] is None
+    assert "must be a mapping" in params.parse(document)[1][0]
+
+
+def test_chosen_holds_only_what_the_result_rests_on() -> None:
+    chosen = params.load(ROOT / "params.yaml").chosen()
+    assert chosen["models.lenet5.padding"] == 2
+    assert chosen["recipes.default.augment.rotate"] == 15.0
+    assert not [key for key in chosen if key.startswith(("models.mlp", "datasets.digits", "tracking", "plot"))]
+    assert not [key for key in chosen if key.endswith((".device", ".path"))]
+
+
+def test_arguments_are_held_against_the_signature_that_takes_them() -> None:
+    def build(position: int, *, width: int, name: str = "x") -> None:
+        """Take a block."""
+
+    assert params.argument_problems("here", build, {"width": 1}) == []
+    assert params.argument_problems("here", build, {}) == [
+        "here.width: is missing; every key of this block without a default must be there"
+    ]
+    (problem,) = params.argument_problems("here", build, {"width": 1, "nane": "y"})
+    assert problem == "here.nane: unknown key; did you mean 'name'? known: name, width"
+    (problem,) = params.argument_problems("here", build, {"width": "1"})
+    assert problem == "here.width: expected integer; got '1'"

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mnistflow import recipes
+
+LOGITS = torch.tensor([[2.0, 1.0, -1.0], [0.5, 1.5, 0.3]])
+LABELS = torch.tensor([0, 1])
+
+
+def test_cross_entropy_of_a_case_worked_out_by_hand() -> None:
+    first = math.exp(2) / (math.exp(2) + math.exp(1) + math.exp(-1))  # 0.7054
+    second = math.exp(1.5) / (math.exp(0.5) + math.exp(1.5) + math.exp(0.3))  # 0.5991
+    expected = -(math.log(first) + math.log(second)) / 2  # 0.4306
+    assert float(recipes.make_loss("cross_entropy")(LOGITS, LABELS)) == pytest.approx(expected)
+
+
+def test_label_smoothing_mixes_in_the_mean_over_all_classes() -> None:
+    plain = float(recipes.make_loss("cross_entropy")(LOGITS, LABELS))
+    even = float(-LOGITS.log_softmax(dim=1).mean())
+    smoothed = float(recipes.make_loss("cross_entropy", label_smoothing=0.1)(LOGITS, LABELS))
+    assert smoothed == pytest.approx(0.9 * plain + 0.1 * even)
+
+
+def test_mse_against_one_hot_by_hand() -> None:
+    squares = [(2 - 1) ** 2, 1**2, 1**2, 0.5**2, (1.5 - 1) ** 2, 0.3**2]
+    assert float(recipes.make_loss("mse")(LOGITS, LABELS)) == pytest.approx(sum(squares) / 6)
+
+
+def updated(name: recipes.OptimizerName, **arguments: float) -> list[float]:
+    """The value of one parameter, from 1 on, over three steps with gradients 0.5, 0.5, 0.5."""
+    parameter = nn.Parameter(torch.ones(1))
+    optimizer = recipes.make_optimizer([parameter], name, lr=0.1, **arguments)  # type: ignore[arg-type]
+    values = []
+    for _ in range(3):
+        parameter.grad = torch.tensor([0.5])
+        optimizer.step()
+        values.append(float(parameter.detach()))
+    return values
+
+
+def test_optimizers_step_as_their_papers_say() -> None:
+    assert updated("sgd") == pytest.approx([0.95, 0.90, 0.85])
+    # velocity: 0.5, 0.5 * 0.9 + 0.5, ...
+    assert updated("sgd", momentum=0.9) == pytest.approx([0.95, 0.855, 0.7195])
+    # With a constant gradient Adam's two averages cancel: each step is the learning rate.
+    assert updated("adam") == pytest.approx([0.9, 0.8, 0.7], abs=1e-6)
+    first = 1 - 0.1 * 0.01  # decoupled decay first
+    assert updated("adamw", weight_decay=0.01)[0] == pytest.approx(first - 0.1, abs=1e-6)
+
+
+def test_one_cycle_goes_up_to_the_peak_and_down_to_nothing() -> None:
+    optimizer = recipes.make_optimizer([nn.Parameter(torch.ones(1))], "sgd", lr=0.1, momentum=0.9)
+    schedule = recipes.make_schedule(optimizer, "one_cycle", steps=100, warmup=0.25)
+    assert schedule is not None
+    rates = []
+    for step in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step < 99:
+            schedule.step()
+    assert rates[0] == pytest.approx(0.1 / 25)
+    assert max(rates) == pytest.approx(0.1)
+    assert 23 <= rates.index(max(rates)) <= 25
+    assert rates[-1] == pytest.approx(0.1 / 25 / 1e4)
+    assert optimizer.param_groups[0]["momentum"] == 0.9
+
+
+def test_a_constant_rate_needs_no_schedule() -> None:
+    optimizer = recipes.make_optimizer([nn.Parameter(torch.ones(1))], "sgd", lr=0.1)
+    assert recipes.make_schedule(optimizer, "constant", steps=10) is None
+
+
+def test_ln_classes_is_the_loss_of_knowing_nothing() -> None:
+    assert float(recipes.make_loss("cross_entropy")(torch.zeros(4, 10), torch.arange(4))) == pytest.approx(math.log(10))
