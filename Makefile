@@ -21,7 +21,7 @@ repro: $(READY)
 	@PYTHONPATH=src python -m mnistflow show
 
 test: $(READY)
-	python -m pytest
+	python -m pytest --numprocesses 2
 
 lint: $(READY)
 	ruff check

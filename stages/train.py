@@ -21,7 +21,7 @@ def main() -> None:
     params, paths = load(), Paths.load()
     block, recipe = params.model_block, params.recipe_block
     device = devices.resolve(params.train.device)
-    generator = devices.seeded(params.seed, params.train.threads)
+    generator = devices.seeded(params.seed, params.train.threads, device)
 
     train = read_split(paths.train_split).to(device)
     validation = read_split(paths.validation_split).to(device) if recipe.uses_validation else None

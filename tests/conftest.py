@@ -66,6 +66,7 @@ class Checkout:
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(unwanted)}
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self.environment['PATH']}"
         self.environment |= {
+            "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait for work leave the cores to the other tests; same bits
             "GIT_AUTHOR_NAME": "test",
             "GIT_AUTHOR_EMAIL": "test@example.org",
             "GIT_COMMITTER_NAME": "test",

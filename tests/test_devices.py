@@ -27,15 +27,22 @@ def test_seeding_repeats_everything_and_sets_the_threads() -> None:
     draws = []
     try:
         for _ in range(2):
-            generator = devices.seeded(7, threads=1)
+            generator = devices.seeded(7, 1, torch.device("cpu"))
             assert torch.get_num_threads() == 1
-            assert torch.are_deterministic_algorithms_enabled()
             draws.append((torch.rand(3), torch.rand(3, generator=generator)))
     finally:
         torch.set_num_threads(before)
-        torch.use_deterministic_algorithms(False)
     assert torch.equal(draws[0][0], draws[1][0])
     assert torch.equal(draws[0][1], draws[1][1])
+
+
+@pytest.mark.gpu
+def test_on_a_card_only_deterministic_algorithms_are_used() -> None:
+    try:
+        devices.seeded(7, 1, torch.device("cuda"))
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.gpu

@@ -21,7 +21,7 @@ STEPS = [{"step": str(n), "epoch": str(1 + n // 11), "loss": str(2 / n), "lr": "
 
 
 def texts(figure: Figure) -> list[str]:
-    found = [figure.get_suptitle()]
+    found = [text.get_text() for text in figure.texts]
     for axes in figure.axes:
         found += [axes.get_title(), *(text.get_text() for text in axes.texts)]
     return [text for text in found if text]
@@ -31,7 +31,7 @@ def test_samples_show_each_image_with_its_class(digits: Splits, tmp_path: Path) 
     split = digits[0]
     figure = figures.samples(split.images[:13], split.labels[:13], [f"class {n}" for n in range(10)], "Images")
     assert texts(figure) == ["Images", *(f"class {int(label)}" for label in split.labels[:13])]
-    shown = figure.axes[12].images[0].get_array()
+    shown = figure.axes[0].images[12].get_array()
     assert shown is not None
     assert torch.equal(torch.from_numpy(shown.data), split.images[12, 0])
     figures.save(figure, tmp_path / "samples.png", dpi=80)

@@ -53,7 +53,7 @@ def epochs_of(events: list[Step | Epoch]) -> list[Epoch]:
 def test_the_loop_is_the_one_that_anybody_would_write(architecture: str, shuffle: bool, digits: Splits) -> None:
     train = digits[0]
     arguments = {"hidden": [32]} if architecture == "mlp" else {"padding": 2}
-    bare = network(architecture, **arguments)
+    bare = network(architecture, **arguments).to(memory_format=torch.channels_last)  # it decides how sums are rounded
     optimizer = torch.optim.Adam(bare.parameters(), lr=0.001)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 0.001, total_steps=26, pct_start=0.25, cycle_momentum=False
@@ -80,7 +80,7 @@ def test_the_loop_is_the_one_that_anybody_would_write(architecture: str, shuffle
         shuffle=shuffle,
     )
     losses = [loss for epoch in epochs_of(events) for loss in epoch.step_losses]
-    assert losses == pytest.approx(expected, rel=1e-4)
+    assert losses == pytest.approx(expected, rel=1e-5)
     assert epochs_of(events)[0].train_loss == pytest.approx((sum(expected[:12]) * 100 + expected[12] * 93) / 1293)
 
 
@@ -229,7 +229,7 @@ def test_the_same_seed_gives_the_same_bits_on_a_card(digits: Splits) -> None:
 
     weights = []
     for _ in range(2):
-        generator = devices.seeded(0, 1)
+        generator = devices.seeded(0, 1, torch.device("cuda"))
         model = network("lenet5", padding=2).cuda()
         trained(model, digits[0].to(torch.device("cuda")), generator=generator, epochs=1)
         weights.append(model.state_dict())

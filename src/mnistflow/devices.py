@@ -38,16 +38,17 @@ def describe(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
-def seeded(seed: int, threads: int) -> torch.Generator:
+def seeded(seed: int, threads: int, device: torch.device) -> torch.Generator:
     """Make this process's arithmetic repeatable, bit for bit, and return the generator that orders its randomness.
 
     Sets the global seeds (initial weights, dropout), the number of threads (sums are rounded differently with
-    another number) and PyTorch's deterministic algorithms. The generator lives on the CPU whatever the device, so
-    that order and augmentation are the same on all of them.
+    another number) and, where a card computes, PyTorch's deterministic algorithms. The generator lives on the CPU
+    whatever the device, so that order and augmentation are the same on all of them.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
+    if device.type != "cpu":  # not on a CPU, where nothing used here needs it and it would import for 1.5 s
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
     return torch.Generator().manual_seed(seed)

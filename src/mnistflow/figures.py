@@ -35,7 +35,6 @@ STYLE: dict[Any, Any] = {  # the keys of matplotlib's rcParams
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.8,
     "legend.frameon": False,
-    "figure.constrained_layout.use": True,
 }
 
 
@@ -152,24 +151,38 @@ def confusion(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> Fi
 
 
 def _grid(images: Tensor, captions: Sequence[str], title: str, nothing: str) -> Figure:
-    count = len(images)
-    columns = min(10, max(count, 1))
-    rows = max(1, math.ceil(count / columns))
-    tall = max((caption.count("\n") for caption in captions), default=0)
+    """Images beside and below one another, each under its caption; in one axes, for forty take seconds to lay out."""
+    columns = min(10, max(len(images), 1))
+    rows = max(1, math.ceil(len(images) / columns))
+    lines = 1 + max((caption.count("\n") for caption in captions), default=0)
+    width, above = 1.2, 0.18 * lines + 0.08  # inches: of a place, and of its caption
+    size = (max(width * columns, 5.0), (1.0 + above) * rows + 0.45)
     with rc_context(STYLE):
-        size = (max(1.1 * columns, 5.0), (1.25 + 0.15 * tall) * rows + 0.5)
-        figure, places = _axes(rows, columns, size)
-        figure.suptitle(title if count else f"{title}: {nothing}", fontsize=11)
-        for axes in places:
-            axes.axis("off")
-        for axes, image, caption in zip(places, images, captions, strict=False):
-            axes.imshow(image[0].numpy(), cmap="gray_r", interpolation="nearest")
-            axes.set_title(caption, fontsize=8, pad=3)
+        figure = Figure(figsize=size)
+        FigureCanvasAgg(figure)
+        figure.text(
+            0.5, 1 - 0.12 / size[1], title if captions else f"{title}: {nothing}", fontsize=11, ha="center", va="top"
+        )
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.axis("off")
+        margin = (size[0] - width * columns) / 2
+        for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            left = margin + width * (place % columns)
+            top = 0.45 + (1.0 + above) * (place // columns)
+            middle = left + width / 2
+            axes.text(middle, top + above - 0.06, caption, fontsize=8, ha="center", va="bottom", linespacing=1.1)
+            axes.imshow(
+                image[0].numpy(),
+                cmap="gray_r",
+                interpolation="nearest",
+                extent=(middle - 0.46, middle + 0.46, top + above + 0.92, top + above),
+            )
+        axes.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="equal")
         return figure
 
 
 def _axes(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=size)
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     places = figure.subplots(rows, columns, squeeze=False)
     return figure, list(places.flat)

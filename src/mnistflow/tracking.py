@@ -189,7 +189,7 @@ class Record:
     def _found_or_made(self, weights: str | None) -> Run:
         """The run that has this result's key, and these weights or none yet; a new one if there is none."""
         key = result_key(self.params, self.determinants)
-        with _lock(f"run-{key[:16]}"):
+        with self._lock():
             found = self._client.search_runs([self._experiment], f"tags.`{RESULT}` = '{key}'")
             for run in found:
                 if weights is None or run.data.tags.get(WEIGHTS, weights) == weights:
@@ -198,6 +198,9 @@ class Record:
                     return run
             self._epochs = set()
             return self._new_run(key)
+
+    def _lock(self) -> FileLock:
+        return _lock(f"run-{result_key(self.params, self.determinants)[:16]}")
 
     def _new_run(self, key: str) -> Run:
         from mlflow.entities import Param
@@ -248,9 +251,13 @@ class Record:
         )
 
     def _log_model(self) -> None:
-        """Log the network with its preparation inside, once for the run."""
-        if MODEL in self._run.data.tags:
-            return
+        """Log the network with its preparation inside, once for the run, whoever else records it at the moment."""
+        with self._lock():
+            self._run = self._client.get_run(self._run.info.run_id)
+            if MODEL not in self._run.data.tags:
+                self._export_model()
+
+    def _export_model(self) -> None:
         import mlflow
         import numpy as np
         from mlflow.models import ModelSignature

@@ -1,0 +1,253 @@
+"""The pipeline as a whole: real DVC, real MLflow, in temporary checkouts, on scikit-learn's digits."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Checkout
+
+from mnistflow.files import read_csv, read_json, read_yaml
+from mnistflow.paths import Paths
+from mnistflow.provenance import closure
+
+STAGES = ["check", "download", "preprocess", "train", "evaluate", "plot"]
+PIPELINE: Any = read_yaml(ROOT / "dvc.yaml")
+PARAMS: Any = read_yaml(ROOT / "params.yaml")
+
+# What a stage may read without it being one of its params: it changes no result.
+NO_RESULT = {"download.timeout", "train.report_every"}
+
+
+def ran(output: str) -> list[str]:
+    return re.findall(r"Running stage '(\w+)'", output)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# dvc.yaml says what the scripts do
+
+
+def test_the_stages_are_the_scripts() -> None:
+    assert list(PIPELINE["stages"]) == STAGES
+    assert {path.stem for path in (ROOT / "stages").glob("*.py")} == set(STAGES)
+    for name in STAGES:
+        assert PIPELINE["stages"][name]["cmd"] == f"python stages/{name}.py"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_deps_are_the_import_closure(name: str) -> None:
+    script = ROOT / "stages" / f"{name}.py"
+    reached = [script, *closure(script)]
+    declared = [dep for dep in PIPELINE["stages"][name]["deps"] if dep.startswith(("stages/", "src/"))]
+    expected = [path.relative_to(ROOT).as_posix() for path in reached]
+    assert declared == expected, "dvc.yaml must say:\n" + "".join(f"    - {path}\n" for path in expected)
+
+
+def leaves(tree: Any, prefix: str) -> set[str]:
+    if not isinstance(tree, dict):
+        return {prefix}
+    return {leaf for key, value in tree.items() for leaf in leaves(value, f"{prefix}.{key}")}
+
+
+def attributes(script: Path, name: str) -> set[str]:
+    """Dotted paths of the attributes of a variable that a script reads, the longest of each."""
+    chains = set()
+    for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.insert(0, node.attr)
+            node = node.value
+        if parts and isinstance(node, ast.Name) and node.id == name:
+            chains.add(".".join(parts))
+    return {chain for chain in chains if not any(other.startswith(f"{chain}.") for other in chains)}
+
+
+@pytest.mark.parametrize("name", STAGES[1:])
+def test_params_are_what_the_script_reads(name: str) -> None:
+    chosen = {
+        "dataset_arguments": ["dataset", "datasets.${dataset}"],
+        "model_block": ["model", "models.${model}"],
+        "recipe_block": ["recipe", "recipes.${recipe}"],
+    }
+    read: set[str] = set()
+    for chain in attributes(ROOT / "stages" / f"{name}.py", "params"):
+        read.update(chosen.get(chain.partition(".")[0], [chain]))
+    declared: set[str] = set()
+    for path in PIPELINE["stages"][name]["params"]:
+        block = PARAMS
+        for key in path.split(".") if "$" not in path else ():
+            block = block[key]
+        declared |= {path} if "$" in path else leaves(block, path)
+    assert read - NO_RESULT == declared
+    assert not [path for path in declared if path.startswith("tracking")]
+
+
+def test_check_alone_reads_all_of_params_yaml() -> None:
+    assert PIPELINE["stages"]["check"]["params"] == [{"params.yaml": None}]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_path_of_a_stage_is_one_that_its_script_uses(name: str) -> None:
+    stage = PIPELINE["stages"][name]
+    entries = [entry for key in ("deps", "outs", "metrics", "plots") for entry in stage.get(key, [])]
+    texts = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+    declared = {found for text in texts for found in re.findall(r"\$\{paths\.(\w+)\}", text)}
+    used = attributes(ROOT / "stages" / f"{name}.py", "paths")
+    order_only = {"checked"} if name == "download" else set()
+    assert {path.partition(".")[0] for path in used} == declared - order_only
+
+
+def test_metrics_and_plots_at_the_top_name_files_of_stages() -> None:
+    files = {str(path) for path in vars(Paths.load(ROOT / "dvc.yaml")).values()}
+    assert set(PIPELINE["metrics"]) <= files
+    drawn = {
+        file
+        for entry in PIPELINE["plots"]
+        for file in ([entry] if isinstance(entry, str) else next(iter(entry.values()))["y"])
+    }
+    assert drawn <= files
+    assert len(drawn) == 4
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A run
+
+
+def test_a_run_leaves_everything_it_promises(finished: Checkout) -> None:
+    paths = Paths.load(finished.folder / "dvc.yaml")
+    for path in (paths.train_split, paths.validation_split, paths.test_split, paths.weights):
+        assert (finished.folder / path).stat().st_size > 1000
+    figures = sorted(path.name for path in (finished.folder / paths.figures).iterdir())
+    assert figures == ["confusion.png", "curves.png", "mistakes.png", "samples.png"]
+
+    data = read_json(finished.folder / paths.data_metrics)
+    assert (data["train_images"], data["validation_images"], data["test_images"]) == (1293, 144, 360)
+    train = read_json(finished.folder / paths.train_metrics)
+    history = read_csv(finished.folder / paths.history)
+    assert (train["epochs"], train["kept_epoch"], len(history)) == (2, 2, 2)
+    assert float(history[-1]["val_accuracy"]) == train["val_accuracy"]
+    assert train["device"] in ("cpu", "cuda", "mps")
+    assert 0 < len(read_csv(finished.folder / paths.steps)) <= 2000
+
+    test = read_json(finished.folder / paths.test_metrics)
+    predictions = read_csv(finished.folder / paths.predictions)
+    assert [int(row["index"]) for row in predictions] == list(range(360))
+    assert sum(row["label"] == row["prediction"] for row in predictions) / 360 == pytest.approx(test["accuracy"])
+
+
+def test_nothing_runs_twice(workspace: Checkout) -> None:
+    output = workspace.dvc("repro")
+    assert ran(output) == []
+    assert output.count("didn't change, skipping") == len(STAGES)
+    assert workspace.dvc("status").strip() == "Data and pipelines are up to date."
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stages"),
+    [
+        ("    - 256", "    - 128", ["check"]),  # of mlp, which is not chosen
+        ("experiment: mnistflow", "experiment: other", ["check"]),
+        ("timeout: 10.0", "timeout: 5.0", ["check"]),
+        ("report_every: 200", "report_every: 100", ["check"]),
+        ("dpi: 110", "dpi: 90", ["check", "plot"]),
+    ],
+)
+def test_a_change_runs_only_what_depends_on_it(workspace: Checkout, old: str, new: str, stages: list[str]) -> None:
+    workspace.replace("params.yaml", old, new)
+    assert ran(workspace.dvc("repro")) == stages
+
+
+def test_no_output_holds_a_time_or_a_path_of_its_machine(finished: Checkout) -> None:
+    paths = Paths.load(finished.folder / "dvc.yaml")
+    files = [path for path in vars(paths).values() if (finished.folder / path).is_file()]
+    files += [path.relative_to(finished.folder) for path in (finished.folder / paths.figures).iterdir()]
+    assert len(files) > 12
+    for file in files:
+        data = (finished.folder / file).read_bytes()
+        assert str(finished.folder).encode() not in data, file
+        assert b"seconds" not in data, file
+
+
+def test_two_clean_checkouts_end_in_the_same_lock_file(finished: Checkout, clean: Checkout, tmp_path: Path) -> None:
+    other = clean.copy(tmp_path / "other")
+    (other.folder / "src" / "mnistflow" / "__pycache__").mkdir(exist_ok=True)  # no part of a result
+    (other.folder / "src" / "mnistflow" / "models" / "__pycache__").mkdir(exist_ok=True)
+    other.dvc("repro", TZ="Asia/Tokyo", HOME=str(tmp_path / "home"))
+    assert other.read("dvc.lock") == finished.read("dvc.lock")
+    for name in ("preprocess.json", "train.json", "evaluate.json", "history.csv", "steps.csv"):
+        assert other.read(f"metrics/{name}") == finished.read(f"metrics/{name}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Mistakes
+
+
+OUTPUTS = ("data/processed", "models", "metrics")
+
+
+def state(checkout: Checkout) -> dict[str, bytes]:
+    files = [path for folder in OUTPUTS for path in (checkout.folder / folder).rglob("*") if path.is_file()]
+    return {str(path.relative_to(checkout.folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model=lenet6", "model: there is no model 'lenet6'; did you mean 'lenet5'?"),
+        ("dataset=mnits", "dataset: there is no dataset 'mnits'; did you mean 'mnist'?"),
+        ("recipe=defualt", "recipe: there is no recipe 'defualt'; did you mean 'default'?"),
+        ("recipes.default.lr=-1", "recipes.default.lr: expected greater than 0; got -1"),
+        ("+recipes.default.epoch=3", "recipes.default.epoch: unknown key; did you mean 'epochs'?"),
+        ("recipes.default.epoch=3", "Could not override 'recipes.default.epoch'"),  # DVC's own
+        ("train.device=cuda:99", "train.device: there is no device 'cuda:99' on this machine; there is: "),
+        # as long as what it replaces: git could take the file for unchanged
+        ("train.device=mpss", "train.device: expected auto, cpu, cuda, cuda:N or mps; got 'mpss'"),
+    ],
+)
+def test_a_mistake_costs_nothing_and_one_command_takes_it_back(
+    workspace: Checkout, override: str, message: str
+) -> None:
+    before = state(workspace)
+    output = workspace.dvc("exp", "run", "-S", override, status=None)
+    assert message in output
+    assert "Traceback" not in output
+    assert set(ran(output)) <= {"check"}
+    assert state(workspace) == before
+    if ran(output):
+        assert "git checkout params.yaml" in output
+        workspace.git("checkout", "params.yaml")
+    assert set(ran(workspace.dvc("repro"))) <= {"check"}
+    assert workspace.git("status", "--porcelain") == ""
+
+
+def test_one_flipped_byte_of_a_raw_file_is_refused_by_name(workspace: Checkout) -> None:
+    raw = workspace.folder / "data" / "raw" / "digits" / "digits.csv"
+    data = bytearray(raw.read_bytes())
+    data[5000] ^= 1
+    raw.chmod(0o644)
+    raw.write_bytes(data)
+    before = state(workspace)
+    output = workspace.dvc("repro", status=None)
+    assert "data/raw/digits/digits.csv is not scikit-learn's file: SHA-256 is " in output
+    assert "rm data/raw/digits/digits.csv" in output
+    assert ran(output) == ["download"]
+    assert state(workspace) == before
+    raw.unlink()
+    assert ran(workspace.dvc("repro")) == ["download"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whose code runs
+
+
+def test_a_checkout_runs_its_own_code_whatever_is_installed(workspace: Checkout) -> None:
+    workspace.replace("stages/plot.py", "plot: ", "plot, of this checkout: ")
+    workspace.replace(
+        "src/mnistflow/figures.py", "def samples(", "print('figures, of this checkout')\n\n\ndef samples("
+    )
+    output = workspace.dvc("repro", PYTHONPATH=str(ROOT / "src"))
+    assert "figures, of this checkout" in output
+    assert "plot, of this checkout: " in output

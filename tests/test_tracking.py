@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Checkout
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from mnistflow import models, tracking
+from mnistflow.artifacts import read_split
+from mnistflow.files import read_csv, read_json, sha256
+from mnistflow.params import Params, load
+from mnistflow.paths import Paths
+
+TRACK = (sys.executable, "-m", "mnistflow", "track")
+
+
+def runs_of(
+    checkout: Checkout, experiment: str = "mnistflow", store: str = "mlflow.db"
+) -> tuple[MlflowClient, list[Run]]:
+    client = MlflowClient(f"sqlite:///{checkout.folder / store}")
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    return client, list(client.search_runs([found.experiment_id]))
+
+
+def record(client: MlflowClient, run: Run) -> dict[str, Any]:
+    """All that a run says, but ids, times and durations."""
+    durations = ("seconds", "images_per_second")
+    metrics = {
+        name: [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
+        for name in run.data.metrics
+        if not name.endswith(durations)
+    }
+    unique = ("mlflow.log-model.history", "mnistflow.model", "mlflow.user")
+    files = [
+        file.path for folder in ("figures", "evaluation") for file in client.list_artifacts(run.info.run_id, folder)
+    ]
+    return {
+        "name": run.info.run_name,
+        "status": run.info.status,
+        "params": run.data.params,
+        "metrics": metrics,
+        "tags": {key: value for key, value in run.data.tags.items() if key not in unique},
+        "files": files,
+        "data": [
+            (entry.dataset.name, entry.dataset.digest) for entry in (run.inputs.dataset_inputs if run.inputs else [])
+        ],
+        "models": len(run.outputs.model_outputs) if run.outputs else 0,
+    }
+
+
+@pytest.fixture(scope="module")
+def run(finished: Checkout) -> tuple[MlflowClient, Run]:
+    client, runs = runs_of(finished)
+    assert len(runs) == 1
+    return client, runs[0]
+
+
+def test_a_result_is_one_run_that_holds_everything(finished: Checkout, run: tuple[MlflowClient, Run]) -> None:
+    found = record(*run)
+    params = load(finished.folder / "params.yaml")
+    paths = Paths(
+        **{name: finished.folder / path for name, path in vars(Paths.load(finished.folder / "dvc.yaml")).items()}
+    )
+    assert found["status"] == "FINISHED"
+    assert found["name"] == "lenet5 · default"
+    assert set(found["params"]) == set(params.chosen())
+    assert found["params"]["models.lenet5.padding"] == "2"
+    assert found["params"]["recipes.default.optimizer"] == "sgd"
+
+    history, data = read_csv(paths.history), read_json(paths.data_metrics)
+    for name in ("lr", "train_loss", "val_loss", "val_accuracy"):
+        assert found["metrics"][name] == [(int(row["epoch"]), float(row[name])) for row in history]
+    test, train = read_json(paths.test_metrics), read_json(paths.train_metrics)
+    assert found["metrics"]["test_accuracy"] == [(0, test["accuracy"])]
+    assert found["metrics"]["test_loss"] == [(0, test["loss"])]
+    assert found["metrics"]["parameters"] == [(0, 61706)]
+    assert found["metrics"]["best_val_accuracy"] == [(0, train["best_val_accuracy"])]
+
+    _, card = models.load(paths.weights)
+    tags = found["tags"]
+    assert tags["mnistflow.determinants"] == card.determinants
+    assert tags["mnistflow.weights"] == sha256(paths.weights)
+    assert tags["device.preprocess"] == data["device"]
+    assert tags["device.train"] == train["device"]
+    assert tags["device.evaluate"] == test["device"]
+    commit = finished.git("rev-parse", "HEAD^").strip()
+    assert tags["mlflow.source.git.commit"].removesuffix("-dirty") == commit
+    assert found["data"] == [("digits", str(data["digest"])[:32])]
+    names = ("confusion.png", "curves.png", "mistakes.png", "samples.png")
+    assert found["files"] == [
+        *(f"figures/{name}" for name in names),
+        "evaluation/evaluate.json",
+        "evaluation/predictions.csv",
+    ]
+    assert found["models"] == 1
+    for name in ("train_seconds", "images_per_second", "evaluate_seconds"):
+        assert run[1].data.metrics[name] > 0
+
+
+def test_the_model_takes_raw_images_and_gives_probabilities(finished: Checkout, run: tuple[MlflowClient, Run]) -> None:
+    program = """
+import sys
+import mlflow, numpy as np
+mlflow.set_tracking_uri("sqlite:///mlflow.db")
+model = mlflow.pyfunc.load_model(sys.argv[1])
+print(model.metadata.signature)
+np.save(sys.argv[3], model.predict(np.load(sys.argv[2])))
+"""
+    test = read_split(finished.folder / "data/processed/test.safetensors")
+    raw = ((test.images[:, 0] * test.inputs.std + test.inputs.mean) * 255).round().byte().numpy()
+    folder = finished.folder / "data"
+    np.save(folder / "raw.npy", raw)
+    uri = run[1].data.tags["mnistflow.model"]
+    output = finished.run(sys.executable, "-c", program, uri, str(folder / "raw.npy"), str(folder / "chances.npy"))
+    assert "Tensor('uint8', (-1, 28, 28))" in output
+    assert "Tensor('float32', (-1, 10))" in output
+    chances = np.load(folder / "chances.npy")
+    assert chances.shape == (360, 10)
+    np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-5)
+    rows = read_csv(finished.folder / "metrics" / "predictions.csv")
+    assert [str(label) for label in chances.argmax(axis=1)] == [row["prediction"] for row in rows]
+    np.testing.assert_allclose(chances.max(axis=1), [float(row["probability"]) for row in rows], atol=1e-4)
+
+
+def test_another_model_is_another_run_and_the_same_again_is_the_same_run(workspace: Checkout) -> None:
+    workspace.dvc("exp", "run", "-S", "model=mlp", "--name", "with-mlp")
+    client, runs = runs_of(workspace)
+    assert [run.info.run_name for run in runs] == ["mlp · default", "lenet5 · default"]
+    before = [record(client, run) for run in runs]
+    assert before[0]["tags"]["dvc.experiment"] == "with-mlp"
+    assert before[0]["tags"]["mlflow.source.name"] == "dvc exp run"
+    assert before[0]["status"] == "FINISHED"
+    assert {key for key in before[0]["params"] if key.startswith("models.")} == {
+        f"models.mlp.{name}" for name in ("architecture", "hidden", "activation", "dropout")
+    }
+    assert set(before[0]["metrics"]) == set(before[1]["metrics"])
+    assert "with-mlp" in workspace.dvc("exp", "show", "--csv")
+
+    workspace.dvc("repro", "--force")
+    client, runs = runs_of(workspace)
+    assert [record(client, run) for run in runs] == before
+
+
+def test_a_store_that_cannot_be_reached_loses_nothing(clean: Checkout, finished: Checkout, tmp_path: Path) -> None:
+    checkout = clean.copy(tmp_path / "checkout")
+    output = checkout.dvc("repro", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert output.count("tracking: warning: http://127.0.0.1:9 did not take the record") == 3  # once a stage
+    assert checkout.read("dvc.lock") == finished.read("dvc.lock")
+    assert not (checkout.folder / "mlflow.db").exists()
+    assert "did not take the record" in checkout.run(
+        *TRACK, status=1, PYTHONPATH="src", MLFLOW_TRACKING_URI="http://127.0.0.1:9"
+    )
+
+    # Four at once meet a store that is not there yet: one run, and all four know it.
+    with ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(lambda _: checkout.run(*TRACK, PYTHONPATH="src"), range(4)))
+    (said,) = {output.splitlines()[-1] for output in outputs}
+    client, runs = runs_of(checkout)
+    assert said == f"recorded as run {runs[0].info.run_id} in sqlite:///{checkout.folder / 'mlflow.db'}"
+    assert len(runs) == 1
+    late, live = record(client, runs[0]), record(*runs_of_first(finished))
+    for found in (late, live):
+        found["tags"].pop("mlflow.source.git.commit")
+    assert late == live
+
+
+def runs_of_first(checkout: Checkout) -> tuple[MlflowClient, Run]:
+    client, (run,) = runs_of(checkout)
+    return client, run
+
+
+def test_a_queued_experiment_runs_the_code_that_was_queued_and_is_recorded_in_the_main_repository(
+    workspace: Checkout,
+) -> None:
+    workspace.dvc("exp", "run", "--queue", "-S", "model=mlp", "--name", "queued")
+    workspace.replace(
+        "src/mnistflow/figures.py", "def samples(", "raise RuntimeError('edited since')\n\n\ndef samples("
+    )
+    assert "edited since" not in workspace.dvc("exp", "run", "--run-all")
+    assert "queued" in workspace.dvc("exp", "list", "--all-commits")
+    client, runs = runs_of(workspace)
+    assert [run.info.run_name for run in runs] == ["mlp · default", "lenet5 · default"]
+    found = record(client, runs[0])
+    assert found["tags"]["dvc.experiment"] == "queued"
+    assert (found["status"], found["models"], len(found["files"])) == ("FINISHED", 1, 6)
+
+
+def test_a_training_that_fails_is_a_failed_run(workspace: Checkout) -> None:
+    output = workspace.dvc("exp", "run", "-S", "recipes.default.lr=1e20", status=None)
+    assert "train: training diverged: the loss is" in output
+    assert "lower lr in the recipe" in output
+    _, runs = runs_of(workspace)
+    assert [run.info.status for run in runs] == ["FAILED", "FINISHED"]
+
+
+def test_tracking_can_be_off(workspace: Checkout) -> None:
+    (workspace.folder / "mlflow.db").unlink()
+    workspace.replace("params.yaml", "enabled: true", "enabled: false")
+    workspace.replace("params.yaml", "model: lenet5", "model: mlp")
+    assert "warning" not in workspace.dvc("repro")
+    assert not (workspace.folder / "mlflow.db").exists()
+
+
+@pytest.fixture
+def params(finished: Checkout) -> Params:
+    return load(finished.folder / "params.yaml")
+
+
+def test_the_environment_names_the_store_then_params_yaml(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = params.tracking.model_copy(update={"uri": "http://127.0.0.1:5001"})
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DVC_ROOT", "/somewhere")
+    assert tracking.store_uri(params.tracking) == "sqlite:////somewhere/mlflow.db"
+    assert tracking.store_uri(own) == "http://127.0.0.1:5001"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5002")
+    assert tracking.store_uri(own) == "http://127.0.0.1:5002"
+
+
+def test_what_is_recorded_as_a_param_makes_another_result(params: Params) -> None:
+    key = tracking.result_key(params, "abc")
+    assert tracking.result_key(params, "abd") != key
+    other = params.evaluate.model_copy(update={"batch_size": 7})
+    assert tracking.result_key(params.model_copy(update={"evaluate": other}), "abc") != key
+    drawn = params.plot.model_copy(update={"dpi": 50})
+    assert tracking.result_key(params.model_copy(update={"plot": drawn}), "abc") == key
