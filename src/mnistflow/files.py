@@ -11,10 +11,12 @@ import re
 import tempfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import yaml
-from pydantic import JsonValue
+
+if TYPE_CHECKING:  # training runs without pydantic
+    from pydantic import JsonValue
 
 __all__ = ["project_root", "read_csv", "read_json", "read_yaml", "sha256", "whole", "write_csv", "write_json"]
 
@@ -154,7 +156,7 @@ def read_yaml(path: Path) -> JsonValue:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     try:
-        return cast(JsonValue, yaml.load(text, Loader=_Loader))
+        return cast("JsonValue", yaml.load(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -1,0 +1,89 @@
+"""The structure of the library: arrows point down, and heavy packages are imported where they are used."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+SOURCE = ROOT / "src" / "mnistflow"
+
+# Top to bottom; a module imports only from floors below its own. A package counts as one module.
+FLOORS = [
+    {"__main__"},
+    {"cli"},
+    {"check", "tracking", "figures", "progress", "stage"},
+    {"training", "evaluation", "preprocessing", "serving"},
+    {"inference"},
+    {"models", "datasets", "augment"},
+    {"recipes", "artifacts", "params", "paths"},
+    {"devices", "splits", "files", "provenance"},
+    {"__init__"},
+]
+MODULES = {module for floor in FLOORS for module in floor}
+FILES = sorted(SOURCE.rglob("*.py"))
+assert len(FILES) > 20
+
+
+def module_of(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports_of(file: Path) -> set[str]:
+    """Dotted names of everything that a file imports, wherever in it."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_every_module_has_its_floor() -> None:
+    assert {module_of(file) for file in FILES} == MODULES
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_arrows_point_down(file: Path) -> None:
+    own = module_of(file)
+    (floor,) = (number for number, modules in enumerate(FLOORS) if own in modules)
+    below = {module for modules in FLOORS[floor + 1 :] for module in modules}
+    for name in imports_of(file):
+        head, *parts = name.split(".")
+        assert head not in ("stages", "tests")
+        if head == "mnistflow":
+            target = parts[0] if parts and parts[0] in MODULES else "__init__"
+            assert target in below or target == own, f"{own} imports {target}"
+
+
+@pytest.mark.parametrize(
+    ("package", "users"),
+    [
+        ("mlflow", {"tracking"}),
+        ("matplotlib", {"figures"}),
+        ("torchvision", {"datasets"}),
+        ("sklearn", {"evaluation"}),
+        ("pydantic", {"params", "check", "files"}),  # files: for a type alone
+        ("dvc", set()),
+        ("pickle", set()),
+    ],
+)
+def test_a_package_is_imported_only_where_it_belongs(package: str, users: set[str]) -> None:
+    found = {module_of(file) for file in FILES if any(name.split(".")[0] == package for name in imports_of(file))}
+    assert found == users
+
+
+def test_training_needs_torch_and_little_else() -> None:
+    program = f"""
+import sys
+for name in ("dvc", "matplotlib", "mlflow", "pydantic", "torchvision", "tqdm"):
+    sys.modules[name] = None  # importing it fails
+sys.path.insert(0, {str(ROOT / "src")!r})
+from mnistflow import augment, devices, evaluation, inference, models, recipes, serving, training
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
