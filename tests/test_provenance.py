@@ -80,6 +80,8 @@ def test_the_commit_says_whether_files_differ(clean: Checkout, tmp_path: Path, m
     head = checkout.git("rev-parse", "HEAD").strip()
     monkeypatch.chdir(checkout.folder)
     assert provenance.git_commit() == head
+    checkout.replace("README.md", "", "changed\n")  # decides no result
+    assert provenance.git_commit() == head
     checkout.replace("params.yaml", "seed: 0", "seed: 1234")
     assert provenance.git_commit() == f"{head}-dirty"
     monkeypatch.chdir(tmp_path)

@@ -45,3 +45,17 @@ def test_zero_holds_out_none() -> None:
 def test_a_size_that_leaves_a_class_empty_is_refused(size: float) -> None:
     with pytest.raises(ValueError, match="take 0, or 3 to 97"):
         stratified(LABELS, size, seed=0)
+
+
+@pytest.mark.parametrize(("counts", "size"), [((96, 2, 2), 3), ((96, 2, 2), 90), ((98, 2), 98), ((50, 48, 2), 97)])
+def test_a_small_class_is_never_taken_whole_nor_left_out(counts: tuple[int, ...], size: int) -> None:
+    labels = torch.tensor([label for label, count in enumerate(counts) for _ in range(count)])
+    kept, held_out = stratified(labels, size, seed=0)
+    assert len(held_out) == size
+    for part in (kept, held_out):
+        assert labels[part].bincount(minlength=len(counts)).min() >= 1
+
+
+def test_a_class_of_one_image_cannot_be_on_both_sides() -> None:
+    with pytest.raises(ValueError, match=r"the smallest has 1 images"):
+        stratified(torch.tensor([0] * 50 + [1]), 10, seed=0)

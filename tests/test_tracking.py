@@ -91,7 +91,7 @@ def test_a_result_is_one_run_that_holds_everything(finished: Checkout, run: tupl
     assert tags["device.train"] == train["device"]
     assert tags["device.evaluate"] == test["device"]
     commit = finished.git("rev-parse", "HEAD^").strip()
-    assert tags["mlflow.source.git.commit"].removesuffix("-dirty") == commit
+    assert tags["mlflow.source.git.commit"] == commit
     assert found["data"] == [("digits", str(data["digest"])[:32])]
     names = ("confusion.png", "curves.png", "mistakes.png", "samples.png")
     assert found["files"] == [
@@ -199,6 +199,18 @@ def test_a_training_that_fails_is_a_failed_run(workspace: Checkout) -> None:
     _, runs = runs_of(workspace)
     assert [run.info.status for run in runs] == ["FAILED", "FINISHED"]
 
+    # A result that was complete stays complete, whatever becomes of making it again.
+    workspace.git("checkout", "--quiet", "params.yaml")
+    workspace.dvc("repro")
+    workspace.replace(
+        "stages/plot.py",
+        "        for name, figure in",
+        "        raise OSError('no space')\n        for name, figure in",
+    )
+    assert "plot: no space" in workspace.dvc("repro", status=None)
+    _, runs = runs_of(workspace)
+    assert [run.info.status for run in runs] == ["FAILED", "FINISHED"]
+
 
 def test_tracking_can_be_off(workspace: Checkout) -> None:
     (workspace.folder / "mlflow.db").unlink()
@@ -221,6 +233,10 @@ def test_the_environment_names_the_store_then_params_yaml(params: Params, monkey
     assert tracking.store_uri(own) == "http://127.0.0.1:5001"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5002")
     assert tracking.store_uri(own) == "http://127.0.0.1:5002"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs/here.db")
+    assert tracking.store_uri(own) == "sqlite:////somewhere/runs/here.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////elsewhere/here.db")
+    assert tracking.store_uri(own) == "sqlite:////elsewhere/here.db"
 
 
 def test_what_is_recorded_as_a_param_makes_another_result(params: Params) -> None:

@@ -55,9 +55,7 @@ def test_the_loop_is_the_one_that_anybody_would_write(architecture: str, shuffle
     arguments = {"hidden": [32]} if architecture == "mlp" else {"padding": 2}
     bare = network(architecture, **arguments).to(memory_format=torch.channels_last)  # it decides how sums are rounded
     optimizer = torch.optim.Adam(bare.parameters(), lr=0.001)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, 0.001, total_steps=26, pct_start=0.25, cycle_momentum=False
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     generator = Generator().manual_seed(1)
     expected = []
     for _ in range(2):
@@ -76,7 +74,7 @@ def test_the_loop_is_the_one_that_anybody_would_write(architecture: str, shuffle
         model,
         train,
         optimizer=ours,
-        schedule=recipes.make_schedule(ours, "one_cycle", steps=26, warmup=0.25),
+        schedule=torch.optim.lr_scheduler.LambdaLR(ours, lambda step: 1 / (1 + step)),
         shuffle=shuffle,
     )
     losses = [loss for epoch in epochs_of(events) for loss in epoch.step_losses]
@@ -194,7 +192,14 @@ def test_measurements_are_without_the_part_that_only_training_wants(digits: Spli
 def test_steps_are_reported_every_so_often(digits: Splits) -> None:
     events = trained(network(), digits[0], report_every=5)
     steps = [event for event in events if isinstance(event, Step)]
-    assert [(step.epoch, step.step, step.steps) for step in steps] == [(1, 5, 13), (1, 10, 13), (2, 5, 13), (2, 10, 13)]
+    # every fifth step of all, not of each epoch
+    assert [(step.epoch, step.step, step.steps) for step in steps] == [
+        (1, 5, 13),
+        (1, 10, 13),
+        (2, 2, 13),
+        (2, 7, 13),
+        (2, 12, 13),
+    ]
     first = epochs_of(events)[0]
     assert steps[0].loss == first.step_losses[4]
 
@@ -203,6 +208,14 @@ def test_steps_are_reported_every_so_often(digits: Splits) -> None:
 def test_a_loss_that_is_no_number_stops_training(report_every: int, digits: Splits) -> None:
     with pytest.raises(Diverged, match=r"the loss is (nan|inf) at epoch 1, step \d+, learning rate 1e\+30; lower lr"):
         trained(network(), digits[0], lr=1e30, report_every=report_every)
+
+
+def test_weights_that_are_no_numbers_stop_training(digits: Splits) -> None:
+    def once(logits: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits, labels) * 1e30
+
+    with pytest.raises(Diverged, match="after epoch 1 weights are infinite or not a number; lower lr"):
+        trained(network(), digits[0], lr=1e30, batch_size=2000, epochs=1, loss=once, validation=digits[1])
 
 
 def test_tables_have_a_row_for_each_epoch_and_a_bounded_number_for_steps(digits: Splits) -> None:

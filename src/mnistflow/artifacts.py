@@ -79,7 +79,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True, allow_nan=False)
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole(path) as beside:
-        save_file(ready, beside, {"mnistflow": text})
+        try:
+            save_file(ready, beside, {"mnistflow": text})
+        except SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:

@@ -30,11 +30,16 @@ def problems(path: Path) -> list[str]:
     chosen, found = params.parse(document)
     if not isinstance(document, dict):
         return found
+    dataset: Dataset | None = None
     for name, block in _blocks(document, "datasets"):
-        found += _dataset_problems(name, block, wanted=name == document.get("dataset"))
-    dataset = None if found or chosen is None else datasets.build(chosen.dataset, chosen.dataset_arguments)
+        wanted = name == document.get("dataset")
+        wrong = _dataset_problems(name, block, wanted)
+        if wanted and not wrong:
+            dataset = datasets.build(name, block)
+        found += wrong
+    image_shape = _image_shape(document, dataset)
     for name, block in _blocks(document, "models"):
-        found += _model_problems(name, block, None if name != document.get("model") else _image_shape(chosen, dataset))
+        found += _model_problems(name, block, image_shape if name == document.get("model") else None)
     if chosen is not None:
         found += _device_problems(chosen)
         if dataset is not None:
@@ -83,17 +88,19 @@ def _model_problems(name: str, block: Mapping[str, JsonValue], image_shape: Imag
     return found
 
 
-def _image_shape(chosen: Params | None, dataset: Dataset | None) -> ImageShape | None:
-    if chosen is None or dataset is None:
-        return None
-    height, width = (side + 2 * chosen.preprocess.pad for side in dataset.image_size)
-    return 1, height, width
+def _image_shape(document: Mapping[str, JsonValue], dataset: Dataset | None) -> ImageShape | None:
+    """Of the images that the chosen model will get, if that can be said."""
+    match document.get("preprocess"):
+        case {"pad": int(pad)} if dataset is not None and 0 <= pad <= 512:
+            height, width = (side + 2 * pad for side in dataset.image_size)
+            return 1, height, width
+    return None
 
 
 def _split_problems(chosen: Params, dataset: Dataset) -> list[str]:
     size, total, classes = chosen.preprocess.validation_size, dataset.training_images, len(dataset.classes)
     held_out = size if total is None or isinstance(size, int) else round(size * total)
-    if total is None or held_out == 0 or classes <= held_out <= total - classes:
+    if total is None or size == 0 or classes <= held_out <= total - classes:
         return []
     return [
         f"preprocess.validation_size: {size} of {chosen.dataset}'s {total} training images is {held_out}; "

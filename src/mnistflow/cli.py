@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import cast
 
 from mnistflow import __version__
@@ -17,7 +19,7 @@ __all__ = ["main"]
 NEXT = """\
 Next:
   make ui                                    compare runs in the browser
-  . .venv/bin/activate                       then:
+  {activate}
   dvc exp run -S model=mlp                   another model
   dvc exp run -S recipes.default.epochs=3    another training
   dvc exp run -S dataset=digits              another data set, without a network
@@ -55,7 +57,7 @@ def show() -> None:
     lines = {
         "test accuracy": f"{accuracy:.2%} ({round(images * (1 - accuracy)):,} of {images:,} wrong), "
         f"mean loss {test['loss']:.4f}",
-        "validation accuracy": "no validation split"
+        "validation accuracy": "not monitored"
         if train["val_accuracy"] is None
         else f"{train['val_accuracy']:.2%} after epoch {train['kept_epoch']} of {train['epochs']}",
         "network": f"{train['parameters']:,} parameters, trained on {train['device']}",
@@ -65,7 +67,8 @@ def show() -> None:
     print(f"\n{train['model']} · {train['recipe']} on {data['dataset']}")
     for name, text in lines.items():
         print(f"  {name:<20} {text}")
-    print(f"\n{NEXT}", end="")
+    activate = os.path.relpath(Path(sys.prefix, "bin", "activate"))
+    print("\n" + NEXT.format(activate=f". {activate:<40} then:"), end="")
 
 
 def track() -> None:
@@ -73,6 +76,14 @@ def track() -> None:
     from mnistflow import models, tracking  # here, because they take seconds to import
 
     params, paths = load(), Paths.load()
+    if not params.tracking.enabled:
+        raise ValueError("tracking.enabled in params.yaml is false; `mnistflow track` needs true")
+    # What is recorded is the params, so they must be those that the files were made with.
+    command = [sys.executable, "-m", "dvc", "status", "preprocess", "train", "evaluate", "plot"]
+    status = subprocess.run(command, capture_output=True, text=True, check=False)
+    if status.returncode != 0 or "up to date" not in status.stdout:
+        said = (status.stdout or status.stderr).strip()
+        raise ValueError(f"the result in this folder is not that of its params and code; `dvc repro` first:\n{said}")
     _, card = models.load(paths.weights)
     with tracking.recording(params, paths, card.determinants) as record:
         record.figures()
@@ -85,6 +96,9 @@ def ui(port: int) -> None:
     """Open the MLflow UI over this project's runs, on 127.0.0.1."""
     from mnistflow.tracking import store_uri
 
+    uri = store_uri(load().tracking)
+    if uri.startswith("http"):
+        raise ValueError(f"runs are recorded on a server, which has its own UI: {uri}")
     os.chdir(project_root())
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store_uri(load().tracking)]
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-__all__ = ["available", "describe", "resolve", "seeded"]
+__all__ = ["available", "describe", "repeatable", "resolve", "seeded"]
 
 
 def available() -> list[str]:
@@ -38,17 +38,26 @@ def describe(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
-def seeded(seed: int, threads: int, device: torch.device) -> torch.Generator:
-    """Make this process's arithmetic repeatable, bit for bit, and return the generator that orders its randomness.
+def repeatable(threads: int, device: torch.device) -> None:
+    """Make this process's arithmetic the same each time, bit for bit.
 
-    Sets the global seeds (initial weights, dropout), the number of threads (sums are rounded differently with
-    another number) and, where a card computes, PyTorch's deterministic algorithms. The generator lives on the CPU
-    whatever the device, so that order and augmentation are the same on all of them.
+    Sets the number of threads (sums are rounded differently with another number) and, where a card computes,
+    PyTorch's deterministic algorithms in full float32.
     """
-    torch.manual_seed(seed)
     torch.set_num_threads(threads)
     if device.type != "cpu":  # not on a CPU, where nothing used here needs it and it would import for 1.5 s
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False  # the default of convolutions, and not what float32 means
+
+
+def seeded(seed: int, threads: int, device: torch.device) -> torch.Generator:
+    """Make this process :func:`repeatable`, its randomness too, and return the generator that orders it.
+
+    Sets the global seeds (initial weights, dropout). The generator lives on the CPU whatever the device, so that order
+    and augmentation are the same on all of them.
+    """
+    repeatable(threads, device)
+    torch.manual_seed(seed)
     return torch.Generator().manual_seed(seed)

@@ -46,7 +46,8 @@ class Evaluation:
             "macro_recall": round(fmean(each.recall for each in figures), 6),
             "macro_f1": round(fmean(each.f1 for each in figures), 6),
             "images": sum(each.images for each in figures),
-            "classes": {name: asdict(each) for name, each in self.classes.items()},
+            # Lists, which DVC leaves out of its tables: forty columns more would hide the figures above.
+            "classes": [{"class": name, **asdict(each)} for name, each in self.classes.items()],
             "confusion": self.confusion,
         }
 

