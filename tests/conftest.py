@@ -128,7 +128,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
             (checkout.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, checkout.folder / name)
     checkout.replace("params.yaml", "dataset: mnist", "dataset: digits")
-    checkout.replace("params.yaml", "epochs: 8", "epochs: 2")
+    checkout.replace("params.yaml", "epochs: 6", "epochs: 2")
     checkout.git("init", "--quiet")
     checkout.git("add", "--all")
     checkout.git("commit", "--quiet", "--message", "clean")
