@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,33 @@ def test_nothing_runs_twice(workspace: Checkout) -> None:
 def test_a_change_runs_only_what_depends_on_it(workspace: Checkout, old: str, new: str, stages: list[str]) -> None:
     workspace.replace("params.yaml", old, new)
     assert ran(workspace.dvc("repro")) == stages
+
+
+def test_a_recipe_without_validation_that_reports_on_the_test_split(workspace: Checkout) -> None:
+    overrides = (
+        "preprocess.validation_size=0",
+        "preprocess.normalize=unit",
+        "recipes.default.monitor=test",
+        "recipes.default.loss=mse",
+        "recipes.default.label_smoothing=0",
+        "recipes.default.optimizer=adam",
+        "recipes.default.momentum=null",
+        "recipes.default.nesterov=false",
+        "recipes.default.schedule=constant",
+        "recipes.default.warmup=null",
+        "recipes.default.lr=0.001",
+    )
+    workspace.dvc("exp", "run", *(part for override in overrides for part in ("-S", override)))
+    data = read_json(workspace.folder / "metrics/preprocess.json")
+    assert (data["train_images"], data["validation_images"]) == (1437, 0)
+    assert (data["mean"], data["std"]) == (0.0, 1.0)
+    history = read_csv(workspace.folder / "metrics/history.csv")
+    assert [row["val_accuracy"] for row in history] == ["", ""]
+    test = read_json(workspace.folder / "metrics/evaluate.json")
+    assert float(history[-1]["test_accuracy"]) == pytest.approx(float(str(test["accuracy"])), abs=1e-5)
+    assert "validation accuracy  not monitored" in workspace.run(
+        sys.executable, "-m", "mnistflow", "show", PYTHONPATH="src"
+    )
 
 
 def test_no_output_holds_a_time_or_a_path_of_its_machine(finished: Checkout) -> None:
