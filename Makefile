@@ -21,7 +21,7 @@ repro: $(READY)
 	@PYTHONPATH=src python -m mnistflow show
 
 test: $(READY)
-	python -m pytest --numprocesses 2
+	python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(READY)
 	ruff check

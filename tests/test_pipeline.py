@@ -146,19 +146,17 @@ def test_nothing_runs_twice(workspace: Checkout) -> None:
     assert workspace.dvc("status").strip() == "Data and pipelines are up to date."
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "stages"),
-    [
-        ("    - 256", "    - 128", ["check"]),  # of mlp, which is not chosen
-        ("experiment: mnistflow", "experiment: other", ["check"]),
-        ("timeout: 10.0", "timeout: 5.0", ["check"]),
-        ("report_every: 200", "report_every: 100", ["check"]),
-        ("dpi: 110", "dpi: 90", ["check", "plot"]),
-    ],
-)
-def test_a_change_runs_only_what_depends_on_it(workspace: Checkout, old: str, new: str, stages: list[str]) -> None:
-    workspace.replace("params.yaml", old, new)
-    assert ran(workspace.dvc("repro")) == stages
+def test_a_change_runs_only_what_depends_on_it(workspace: Checkout) -> None:
+    for old, new in (
+        ("    - 256", "    - 128"),  # of mlp, which is not chosen
+        ("experiment: mnistflow", "experiment: other"),
+        ("timeout: 10.0", "timeout: 5.0"),
+        ("report_every: 200", "report_every: 100"),
+    ):
+        workspace.replace("params.yaml", old, new)
+    assert ran(workspace.dvc("repro")) == ["check"]
+    workspace.replace("params.yaml", "dpi: 110", "dpi: 90")
+    assert ran(workspace.dvc("repro")) == ["check", "plot"]
 
 
 def test_a_recipe_without_validation_that_reports_on_the_test_split(workspace: Checkout) -> None:
@@ -225,8 +223,6 @@ def state(checkout: Checkout) -> dict[str, bytes]:
     ("override", "message"),
     [
         ("model=lenet6", "model: there is no model 'lenet6'; did you mean 'lenet5'?"),
-        ("dataset=mnits", "dataset: there is no dataset 'mnits'; did you mean 'mnist'?"),
-        ("recipe=defualt", "recipe: there is no recipe 'defualt'; did you mean 'default'?"),
         ("recipes.default.lr=-1", "recipes.default.lr: expected greater than 0; got -1"),
         ("+recipes.default.epoch=3", "recipes.default.epoch: unknown key; did you mean 'epochs'?"),
         ("recipes.default.epoch=3", "Could not override 'recipes.default.epoch'"),  # DVC's own

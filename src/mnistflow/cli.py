@@ -78,15 +78,18 @@ def track() -> None:
     params, paths = load(), Paths.load()
     if not params.tracking.enabled:
         raise ValueError("tracking.enabled in params.yaml is false; `mnistflow track` needs true")
-    # What is recorded is the params, so they must be those that the files were made with.
-    command = [sys.executable, "-m", "dvc", "status", "preprocess", "train", "evaluate", "plot"]
-    status = subprocess.run(command, capture_output=True, text=True, check=False)
-    if status.returncode != 0 or "up to date" not in status.stdout:
-        said = (status.stdout or status.stderr).strip()
-        raise ValueError(f"the result in this folder is not that of its params and code; `dvc repro` first:\n{said}")
-    _, card = models.load(paths.weights)
-    with tracking.recording(params, paths, card.determinants) as record:
-        record.figures()
+    with tracking.lock("track"):  # dvc status refuses to run twice at once
+        # What is recorded is the params, so they must be those that the files were made with.
+        command = [sys.executable, "-m", "dvc", "status", "preprocess", "train", "evaluate", "plot"]
+        status = subprocess.run(command, capture_output=True, text=True, check=False)
+        if status.returncode != 0 or "up to date" not in status.stdout:
+            said = (status.stdout or status.stderr).strip()
+            raise ValueError(
+                f"the result in this folder is not that of its params and code; `dvc repro` first:\n{said}"
+            )
+        _, card = models.load(paths.weights)
+        with tracking.recording(params, paths, card.determinants) as record:
+            record.figures()
     if record.failure is not None:
         sys.exit(1)
     print(f"recorded as run {record.run_id} in {tracking.store_uri(params.tracking)}")

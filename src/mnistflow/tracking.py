@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # mlflow takes seconds to import, and is not needed where tra
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["Record", "recording", "result_key", "store_uri"]
+__all__ = ["Record", "lock", "recording", "result_key", "store_uri"]
 
 P = ParamSpec("P")
 LOCK_SECONDS = 60
@@ -209,7 +209,7 @@ class Record:
             return self._new_run(key)
 
     def _lock(self) -> FileLock:
-        return _lock(f"run-{result_key(self.params, self.determinants)[:16]}")
+        return lock(f"run-{result_key(self.params, self.determinants)[:16]}")
 
     def _new_run(self, key: str) -> Run:
         from mlflow.entities import Param
@@ -301,7 +301,8 @@ def _without_password(uri: str) -> str:
     return re.sub(r"//[^/@]*@", "//***@", uri)
 
 
-def _lock(name: str) -> FileLock:
+def lock(name: str) -> FileLock:
+    """A lock between the processes of this project and its experiments."""
     folder = project_root() / ".mnistflow"
     folder.mkdir(exist_ok=True)
     return FileLock(folder / f"{name}.lock", timeout=LOCK_SECONDS)
@@ -319,7 +320,7 @@ def _connect(tracking: Tracking) -> tuple[MlflowClient, str]:
         logging.getLogger(name).setLevel(logging.WARNING)
     uri = store_uri(tracking)
     mlflow.set_tracking_uri(uri)
-    with _lock("store"):  # several processes that set up one new database break each other
+    with lock("store"):  # several processes that set up one new database break each other
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name(tracking.experiment)
         if experiment is not None:
