@@ -22,7 +22,7 @@ Next:
   {activate}
   dvc exp run -S model=mlp                   another model
   dvc exp run -S recipes.default.epochs=3    another training
-  dvc exp run -S dataset=digits              another data set, without a network
+  dvc exp run -S dataset=digits -S recipes.default.epochs=60    another data set, without a network
   dvc exp show                               all experiments in the terminal
 """
 

@@ -104,6 +104,7 @@ class Record:
         self.failure: Exception | None = None
         self._client: MlflowClient
         self._experiment = ""
+        self._lock: FileLock  # of this result: whoever else records it at the moment waits
         self._run: Run
         self._epochs: set[int] = set()  # those that the run has already
 
@@ -116,6 +117,7 @@ class Record:
     def open(self) -> None:
         """Connect to the store; find the result's run, or start one."""
         self._client, self._experiment = _connect(self.params.tracking)
+        self._lock = lock(f"run-{result_key(self.params, self.determinants)[:16]}")
         weights = sha256(self.paths.weights) if self.paths.weights.is_file() else None
         self._run = self._found_or_made(weights)
 
@@ -139,7 +141,8 @@ class Record:
         Args:
             seconds: that training took.
         """
-        self._training(seconds)
+        with self._lock:
+            self._training(seconds)
 
     @_guarded
     def evaluation(self, seconds: float) -> None:
@@ -148,13 +151,16 @@ class Record:
         Args:
             seconds: that the evaluation took.
         """
-        self._evaluation(seconds)
+        with self._lock:
+            self._evaluation(seconds)
 
     @_guarded
     def figures(self) -> None:
         """Record the figures, and what the stages before left if it is not recorded yet; the result is complete."""
-        if EVALUATED not in self._run.data.tags:
-            self._evaluation(None)
+        with self._lock:
+            self._refresh()
+            if EVALUATED not in self._run.data.tags:
+                self._evaluation(None)
         self._client.log_artifacts(self._run.info.run_id, str(self.paths.figures), "figures")
         self._client.set_terminated(self._run.info.run_id, "FINISHED")
 
@@ -164,7 +170,13 @@ class Record:
         if self._run.info.status != "FINISHED":
             self._client.set_terminated(self._run.info.run_id, status)
 
+    def _refresh(self) -> None:
+        """See what another process has recorded of this result meanwhile."""
+        self._run = self._client.get_run(self._run.info.run_id)
+        self._epochs = {m.step for m in self._client.get_metric_history(self._run.info.run_id, "train_loss")}
+
     def _training(self, seconds: float | None) -> None:
+        self._refresh()
         weights = sha256(self.paths.weights)
         if self._run.data.tags.get(WEIGHTS, weights) != weights:  # same determinants, other bits: another machine
             self._run = self._found_or_made(weights)
@@ -183,6 +195,7 @@ class Record:
         self._tag({"device.preprocess": data["device"], "device.train": summary["device"], WEIGHTS: weights})
 
     def _evaluation(self, seconds: float | None) -> None:
+        self._refresh()
         if WEIGHTS not in self._run.data.tags:
             self._training(None)
         figures = read_json(self.paths.test_metrics)
@@ -198,18 +211,15 @@ class Record:
     def _found_or_made(self, weights: str | None) -> Run:
         """The run that has this result's key, and these weights or none yet; a new one if there is none."""
         key = result_key(self.params, self.determinants)
-        with self._lock():
+        with self._lock:
             found = self._client.search_runs([self._experiment], f"tags.`{RESULT}` = '{key}'")
             for run in found:
                 if weights is None or run.data.tags.get(WEIGHTS, weights) == weights:
-                    history = self._client.get_metric_history(run.info.run_id, "train_loss")
-                    self._epochs = {metric.step for metric in history}
+                    self._run = run
+                    self._refresh()
                     return run
             self._epochs = set()
             return self._new_run(key)
-
-    def _lock(self) -> FileLock:
-        return lock(f"run-{result_key(self.params, self.determinants)[:16]}")
 
     def _new_run(self, key: str) -> Run:
         from mlflow.entities import Param
@@ -260,13 +270,9 @@ class Record:
         )
 
     def _log_model(self) -> None:
-        """Log the network with its preparation inside, once for the run, whoever else records it at the moment."""
-        with self._lock():
-            self._run = self._client.get_run(self._run.info.run_id)
-            if MODEL not in self._run.data.tags:
-                self._export_model()
-
-    def _export_model(self) -> None:
+        """Log the network with its preparation inside, once for the run."""
+        if MODEL in self._run.data.tags:
+            return
         import mlflow
         import numpy as np
         from mlflow.models import ModelSignature
