@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from mnistflow import models
 from mnistflow.artifacts import Inputs, write_tensors
 from mnistflow.models import ARCHITECTURES, Card, ShapeError
-from mnistflow.models.registry import ACTIVATIONS
+from mnistflow.models.registry import ACTIVATIONS, pool
 from mnistflow.params import load
 
 BLOCKS = load(ROOT / "params.yaml").models
@@ -72,6 +73,53 @@ def test_lenet5_computes_what_its_layers_say() -> None:
     torch.testing.assert_close(model(x), expected)
 
 
+def test_lenet5_without_activation_between_its_dense_layers() -> None:
+    arguments = {"dense_activation": "identity"}
+    classifier = models.build("lenet5", (1, 28, 28), 10, arguments).classifier
+    assert isinstance(classifier, nn.Sequential)
+    a, b = torch.randn(2, 6, 16, 4, 4)
+    linear = classifier(a) + classifier(b) - classifier(torch.zeros_like(a))
+    torch.testing.assert_close(linear, classifier(a + b), atol=1e-5, rtol=1e-5)
+    same = models.build("lenet5", (1, 28, 28), 10, {"activation": "tanh", "dense_activation": None})
+    assert sum(isinstance(module, nn.Tanh) for module in same.modules()) == 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("max", [[6.0, 8.0]]), ("average", [[3.5, 5.5]]), ("subsample", [[1.0, 3.0]])]
+)
+def test_pooling_makes_one_pixel_of_four_and_leaves_an_odd_rest_out(kind: Any, expected: list[list[float]]) -> None:
+    image = torch.tensor([[1.0, 2.0, 3.0, 4.0, 9.0], [5.0, 6.0, 7.0, 8.0, 9.0], [9.0, 9.0, 9.0, 9.0, 9.0]])
+    assert pool(kind)(image[None, None])[0, 0].tolist() == expected
+
+
+def test_the_small_cnn_of_tutorials() -> None:
+    block = BLOCKS["small-cnn"]
+    model = models.build(block.architecture, (1, 28, 28), 10, block.arguments)
+    # 10(25 + 1), 20(10 * 25 + 1), 50(320 + 1), 10(50 + 1)
+    assert models.parameter_count(model) == 260 + 5020 + 16050 + 510
+    weights = list(model.parameters())
+    x = torch.randn(3, 1, 28, 28)
+    h = F.max_pool2d(F.conv2d(x, weights[0], weights[1]).relu(), 2)
+    h = F.max_pool2d(F.conv2d(h, weights[2], weights[3]).relu(), 2).flatten(1)
+    h = F.linear(F.linear(h, weights[4], weights[5]).relu(), weights[6], weights[7])
+    torch.testing.assert_close(model(x), h.log_softmax(dim=1))
+    # log-softmax is idempotent, so cross-entropy on top of it is that of the logits
+    labels = torch.tensor([1, 2, 3])
+    torch.testing.assert_close(F.cross_entropy(model(x), labels), F.cross_entropy(h, labels))
+
+
+def test_a_convnet_refuses_images_that_its_convolutions_use_up() -> None:
+    models.build("convnet", (1, 16, 16), 10, {"kernels": [4, 4], "hidden": []})
+    with pytest.raises(ShapeError, match="2 convolutions of 5 x 5, each followed by pooling, leave nothing"):
+        models.build("convnet", (1, 16, 15), 10, {"kernels": [4, 4], "hidden": []})
+    with pytest.raises(ShapeError, match="at least 4 x 4 pixels, not 4 x 3"):
+        models.build("compact", (1, 4, 3), 10, {})
+
+
+def test_compact_is_small() -> None:
+    assert 50_000 < models.parameter_count(models.build("compact", (1, 28, 28), 10, {})) <= 100_000
+
+
 @pytest.mark.parametrize(("padding", "least"), [(0, 16), (2, 12)])
 def test_lenet5_refuses_images_that_are_too_small(padding: int, least: int) -> None:
     models.build("lenet5", (1, least, least), 10, {"padding": padding})
@@ -96,8 +144,36 @@ def test_an_mlp_has_the_layers_it_was_asked_for(activation: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("init", "std"),
+    [
+        ({}, 1 / math.sqrt(3 * 400)),  # uniform in ±1/√400
+        ({"init": "normal", "init_std": 0.01}, 0.01),
+        ({"init": "xavier"}, math.sqrt(2 / (400 + 300))),
+        ({"init": "kaiming"}, math.sqrt(2 / 400)),
+    ],
+)
+def test_the_weights_of_an_mlp_start_as_asked(init: dict[str, Any], std: float) -> None:
+    torch.manual_seed(0)
+    model = models.build("mlp", (1, 20, 20), 10, {"hidden": [300], **init})
+    weight, bias, *_ = model.parameters()
+    assert float(weight.detach().std()) == pytest.approx(std, rel=0.02)
+    assert abs(float(weight.detach().mean())) < std / 100
+    assert 0.9 / math.sqrt(400) < float(bias.detach().abs().max()) <= 1 / math.sqrt(400)
+    bounded = "normal" not in init.values() and "kaiming" not in init.values()
+    assert (float(weight.detach().abs().max()) <= math.sqrt(3) * std * 1.01) == bounded
+
+
+@pytest.mark.parametrize(
     ("architecture", "arguments", "message"),
     [
+        ("mlp", {"hidden": [8], "init": "normal"}, "init_std: must be a number above 0 with init: normal, not None"),
+        ("mlp", {"hidden": [8], "init_std": 0.1}, "init_std: must be null with init: default, not 0.1"),
+        ("convnet", {"kernels": [], "hidden": []}, "kernels: there must be at least one convolution"),
+        ("convnet", {"kernels": [0], "hidden": []}, "kernels: every number must be 1 to 100,000"),
+        ("convnet", {"kernels": [1], "hidden": [0]}, "hidden: every number must be 1 to 100,000"),
+        ("convnet", {"kernels": [1], "hidden": [], "kernel_size": 0}, "kernel_size: must be 1 to 99"),
+        ("convnet", {"kernels": [1], "hidden": [], "dropout": 1.0}, "dropout: must be at least 0"),
+        ("compact", {"width": 0}, "width: must be 1 to 4096"),
         ("mlp", {"hidden": [8, 0]}, "hidden: every width must be 1 to 1,000,000"),
         ("mlp", {"hidden": [8], "dropout": 1.0}, "dropout: must be at least 0 and less than 1"),
         ("lenet5", {"padding": -1}, "padding: must be 0 to 512"),

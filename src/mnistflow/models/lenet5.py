@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
-from mnistflow.models.registry import ACTIVATIONS, Activation, ImageShape, ShapeError, register
+from mnistflow.models.registry import ACTIVATIONS, Activation, ImageShape, Pooling, ShapeError, pool, register
 
 __all__ = ["LeNet5"]
-
-POOLINGS: dict[str, type[nn.MaxPool2d | nn.AvgPool2d]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
 
 @register("lenet5")
@@ -22,7 +18,8 @@ class LeNet5(nn.Module):
     Args:
         image_shape: channels, height, width.
         classes: how many logits come out.
-        activation: after C1, C3, C5 and F6.
+        activation: after C1 and C3.
+        dense_activation: after C5 and F6; None: the same.
         pooling: in S2 and S4, 2 x 2.
         padding: pixels of 0 around the image before C1; 2 turns 28 x 28 into the 32 x 32 of the paper.
     """
@@ -33,7 +30,8 @@ class LeNet5(nn.Module):
         classes: int,
         *,
         activation: Activation = "relu",
-        pooling: Literal["max", "average"] = "max",
+        dense_activation: Activation | None = None,
+        pooling: Pooling = "max",
         padding: int = 0,
     ) -> None:
         super().__init__()
@@ -48,21 +46,21 @@ class LeNet5(nn.Module):
                 f"LeNet-5 with padding {padding} needs images of at least {least} x {least} pixels, "
                 f"not {sides[0]} x {sides[1]}; raise the padding, or take a model without convolutions"
             )
-        act, pool = ACTIVATIONS[activation], POOLINGS[pooling]
+        act, dense_act = ACTIVATIONS[activation], ACTIVATIONS[dense_activation or activation]
         self.features = nn.Sequential(
             nn.Conv2d(channels, 6, 5, padding=padding),  # C1
             act(),
-            pool(2),  # S2
+            pool(pooling),  # S2
             nn.Conv2d(6, 16, 5),  # C3
             act(),
-            pool(2),  # S4
+            pool(pooling),  # S4
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(16 * height * width, 120),  # C5
-            act(),
+            dense_act(),
             nn.Linear(120, 84),  # F6
-            act(),
+            dense_act(),
             nn.Linear(84, classes),
         )
 

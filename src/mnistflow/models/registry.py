@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "ARCHITECTURES", "Activation", "ImageShape", "ShapeError", "register"]
+__all__ = [
+    "ACTIVATIONS",
+    "ARCHITECTURES",
+    "Activation",
+    "ImageShape",
+    "Pooling",
+    "ShapeError",
+    "pool",
+    "register",
+]
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 
@@ -27,6 +36,23 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {
     "prelu": nn.PReLU,
     "gelu": nn.GELU,
 }
+
+Pooling = Literal["max", "average", "subsample"]
+
+
+class Subsample(nn.Module):
+    """The first pixel of each 2 x 2: halves height and width without looking at what it leaves out."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, H // 2, W // 2)."""
+        height, width = (side // 2 * 2 for side in images.shape[2:])
+        return images[:, :, :height:2, :width:2]
+
+
+def pool(kind: Pooling) -> nn.Module:
+    """The layer that makes one pixel of 2 x 2: of the largest, of their mean, or of the first."""
+    return {"max": nn.MaxPool2d(2), "average": nn.AvgPool2d(2), "subsample": Subsample()}[kind]
+
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {}
 
