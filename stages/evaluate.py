@@ -26,8 +26,9 @@ def main() -> None:
         started = time.perf_counter()
         result = evaluation.evaluate(model.to(device), test, card.loss, params.evaluate.batch_size)
         seconds = time.perf_counter() - started
+        shifts = evaluation.shift_accuracies(model, test, params.evaluate.max_shift, params.evaluate.batch_size)
         write_csv(paths.predictions, result.rows(test))
-        write_json(paths.test_metrics, {**result.summary(), "device": device.type})
+        write_json(paths.test_metrics, {**result.summary(), "shift_accuracies": shifts, "device": device.type})
         record.evaluation(seconds)
     print(f"evaluate: {result.accuracy:.2%} of {len(test):,} test images right, mean loss {result.loss:.4f}")
 

@@ -9,7 +9,7 @@ import math
 from functools import partial
 from importlib.metadata import version
 
-from mnistflow import augment, devices, models, provenance, recipes, stage, tracking, training
+from mnistflow import augment, devices, diagnostics, durations, models, provenance, recipes, stage, tracking, training
 from mnistflow.artifacts import read_split
 from mnistflow.files import sha256, write_csv, write_json
 from mnistflow.params import load
@@ -28,6 +28,8 @@ def main() -> None:
     test = read_split(paths.test_split).to(device) if recipe.monitor == "test" else None
 
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments).to(device)
+    if paths.start.stat().st_size:
+        models.start_from(model, block.architecture, paths.start)
     steps = math.ceil(len(train) / recipe.batch_size)
     optimizer = recipes.make_optimizer(
         model.parameters(),
@@ -43,6 +45,7 @@ def main() -> None:
     determinants = provenance.digest(
         {
             "data": [sha256(paths.train_split), sha256(paths.validation_split)],
+            "start": sha256(paths.start),
             "model": {params.model: block.model_dump()},
             "recipe": {params.recipe: recipe.model_dump()},
             "seed": params.seed,
@@ -57,6 +60,8 @@ def main() -> None:
         f"on {devices.describe(device)}, {len(train):,} images"
     )
 
+    plain_loss = recipes.make_loss(recipe.loss)
+    layers = diagnostics.rows("start", model, train, plain_loss)
     history = training.History(recipe.keep)
     display = Display(recipe.epochs, steps)
     with tracking.recording(params, paths, determinants) as record:
@@ -66,7 +71,7 @@ def main() -> None:
             optimizer=optimizer,
             schedule=schedule,
             loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
-            plain_loss=recipes.make_loss(recipe.loss),
+            plain_loss=plain_loss,
             epochs=recipe.epochs,
             batch_size=recipe.batch_size,
             shuffle=recipe.shuffle,
@@ -95,6 +100,7 @@ def main() -> None:
         models.save(paths.weights, model, card)
         write_csv(paths.history, history.epoch_rows())
         write_csv(paths.steps, history.step_rows())
+        write_csv(paths.layers, layers + diagnostics.rows("end", model, train, plain_loss))
         write_json(
             paths.train_metrics,
             {
@@ -107,6 +113,7 @@ def main() -> None:
                 "threads": params.train.threads,
             },
         )
+        durations.record(paths.weights, len(history.epochs), history.seconds)
         record.training(history.seconds)
     display.close()
 

@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 from torch import nn
 
 from mnistflow import models
-from mnistflow.evaluation import Evaluation, evaluate
+from mnistflow.evaluation import Evaluation, evaluate, shift_accuracies
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +78,25 @@ def test_a_class_without_images_has_zeros(network: nn.Module, digits: Splits) ->
     assert result.classes["7"].images == 0
     assert result.classes["0"].precision == 1.0
     assert 0 < result.classes["0"].recall == pytest.approx(result.accuracy, abs=1e-6)
+
+
+def test_accuracy_under_shifts_is_that_of_images_moved_one_by_one(network: nn.Module, digits: Splits) -> None:
+    test = digits[2]
+    found = shift_accuracies(network, test, 2, batch_size=100)
+    raw = test.images * test.inputs.std + test.inputs.mean  # [0, 1]
+    expected = []
+    for pixels in (1, 2):
+        right = 0
+        for axis in (2, 3):
+            for way in (pixels, -pixels):
+                moved = raw.roll(way, dims=axis)
+                edge = slice(0, pixels) if way > 0 else slice(-pixels, None)
+                moved[:, :, edge] = 0 if axis == 2 else moved[:, :, edge]
+                moved[..., edge] = 0 if axis == 3 else moved[..., edge]
+                with torch.no_grad():
+                    logits = network((moved - test.inputs.mean) / test.inputs.std)
+                right += int((logits.argmax(dim=1) == test.labels).sum())
+        expected.append(right / (4 * len(test)))
+    assert found == pytest.approx(expected, abs=2 / (4 * len(test)))  # two near ties may fall either way
+    assert found[0] > found[1]
+    assert shift_accuracies(network, test, 0, batch_size=100) == []

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from pydantic import JsonValue
 
-from mnistflow import datasets, devices, models, params
+from mnistflow import datasets, devices, models, params, tracking
 from mnistflow.datasets import DATASETS, Dataset
-from mnistflow.files import read_yaml
+from mnistflow.files import project_root, read_yaml
 from mnistflow.models import ARCHITECTURES, ImageShape, ShapeError
 from mnistflow.params import Params, argument_problems, nearest
+from mnistflow.paths import Paths
 
-__all__ = ["problems"]
+__all__ = ["problems", "start_weights"]
 
 
 def problems(path: Path) -> list[str]:
@@ -42,9 +45,44 @@ def problems(path: Path) -> list[str]:
         found += _model_problems(name, block, image_shape if name == document.get("model") else None)
     if chosen is not None:
         found += _device_problems(chosen)
+        if not found and image_shape is not None:
+            found += _start_problems(chosen, image_shape, dataset)
         if dataset is not None:
             found += _split_problems(chosen, dataset)
     return found
+
+
+def start_weights(chosen: Params) -> Path | None:
+    """The file with the weights that training starts from; None: fresh ones.
+
+    Raises:
+        ValueError: there is no such file, or no such run in the store.
+    """
+    name = chosen.train.init_from
+    if name is None:
+        return None
+    if re.fullmatch(r"[0-9a-f]{32}", name):
+        return tracking.weights_of(chosen.tracking, name)
+    path = (project_root() / os.path.expanduser(name)).resolve()  # noqa: PTH111 - never raises
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; name a weights file or the id of a run, or write null")
+    if path == (project_root() / Paths.load().weights).resolve():
+        raise ValueError(f"{name} is what training replaces; take a copy: cp {name} start.safetensors")
+    return path
+
+
+def _start_problems(chosen: Params, image_shape: ImageShape, dataset: Dataset | None) -> list[str]:
+    block = chosen.model_block
+    classes = dataset.classes if dataset is not None else None
+    try:
+        path = start_weights(chosen)
+        if path is not None and classes is not None:
+            with torch.device("meta"):
+                model = models.build(block.architecture, image_shape, len(classes), block.arguments)
+            models.start_from(model, block.architecture, path)
+    except ValueError as error:
+        return [f"train.init_from: {error}"]
+    return []
 
 
 def _blocks(document: Mapping[str, object], key: str) -> list[tuple[str, dict[str, JsonValue]]]:

@@ -7,12 +7,13 @@ from statistics import fmean
 
 from sklearn.metrics import precision_recall_fscore_support
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mnistflow.artifacts import Split
 from mnistflow.inference import confusion_counts, logits_of, probabilities
 from mnistflow.recipes import LossName, make_loss
 
-__all__ = ["ClassFigures", "Evaluation", "evaluate"]
+__all__ = ["ClassFigures", "Evaluation", "evaluate", "shift_accuracies"]
 
 
 @dataclass(frozen=True)
@@ -91,3 +92,25 @@ def evaluate(model: nn.Module, split: Split, loss: LossName, batch_size: int) ->
         predictions=predictions,
         probabilities=chances,
     )
+
+
+def shift_accuracies(model: nn.Module, split: Split, max_shift: int, batch_size: int) -> list[float]:
+    """Accuracy when every image is moved by 1, 2, ... ``max_shift`` pixels, the mean over the four directions.
+
+    Args:
+        model: on the device of the split.
+        split: with at least one image; what moves in is background.
+        max_shift: 0 measures nothing.
+        batch_size: images at once.
+    """
+    background = -split.inputs.mean / split.inputs.std
+    height, width = split.image_shape[1:]
+    accuracies: list[float] = []
+    for pixels in range(1, max_shift + 1):
+        wide = F.pad(split.images, [pixels] * 4, value=background)
+        right = 0
+        for down, across in ((0, pixels), (2 * pixels, pixels), (pixels, 0), (pixels, 2 * pixels)):
+            moved = wide[:, :, down : down + height, across : across + width]  # (N, C, H, W)
+            right += int((logits_of(model, moved, batch_size).argmax(dim=1) == split.labels).sum())
+        accuracies.append(right / (4 * len(split)))
+    return accuracies

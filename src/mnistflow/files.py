@@ -18,7 +18,18 @@ import yaml
 if TYPE_CHECKING:  # training runs without pydantic
     from pydantic import JsonValue
 
-__all__ = ["project_root", "read_csv", "read_json", "read_yaml", "sha256", "whole", "write_csv", "write_json"]
+__all__ = [
+    "link",
+    "parse_yaml",
+    "project_root",
+    "read_csv",
+    "read_json",
+    "read_yaml",
+    "sha256",
+    "whole",
+    "write_csv",
+    "write_json",
+]
 
 
 def project_root() -> Path:
@@ -51,6 +62,18 @@ def whole(path: Path) -> Iterator[Path]:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def link(path: Path, target: Path | None) -> None:
+    """Make ``path`` a link to what the user brings, an absolute path, or an empty file if that is nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    if target is None:
+        beside.touch()
+    else:
+        beside.symlink_to(target)
+    beside.replace(path)
 
 
 def sha256(path: Path) -> str:
@@ -155,11 +178,24 @@ def read_yaml(path: Path) -> JsonValue:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, name: str) -> JsonValue:
+    """Parse YAML as DVC does (YAML 1.2).
+
+    Args:
+        text: the document.
+        name: what to call it in messages.
+
+    Raises:
+        ValueError: it is not YAML; says where.
+    """
     try:
         return cast("JsonValue", yaml.load(text, Loader=_Loader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ValueError(f"{path} is not valid YAML{where}: {error.problem}") from error
+        raise ValueError(f"{name} is not valid YAML{where}: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from error

@@ -23,9 +23,11 @@ from mnistflow.files import read_yaml
 
 __all__ = [
     "Augment",
+    "Block",
     "Download",
     "Evaluate",
     "ModelBlock",
+    "Name",
     "Params",
     "ParamsError",
     "Plot",
@@ -34,6 +36,7 @@ __all__ = [
     "Tracking",
     "Train",
     "argument_problems",
+    "form_problems",
     "load",
     "nearest",
     "parse",
@@ -137,6 +140,7 @@ class Train(Block):
     device: Device
     threads: Threads
     report_every: Count  # steps
+    init_from: str | None  # a weights file, or the id of a run; null: fresh weights
 
 
 class Evaluate(Block):
@@ -145,6 +149,7 @@ class Evaluate(Block):
     device: Device
     threads: Threads
     batch_size: Count
+    max_shift: Annotated[int, Field(ge=0, le=100)]  # also measured on images moved by up to so many pixels
 
 
 class Plot(Block):
@@ -263,6 +268,15 @@ def argument_problems(path: str, function: Callable[..., object], block: Mapping
         form.model_validate(block)
     except ValidationError as error:
         return _explain(error, form, dict(block), path)
+    return []
+
+
+def form_problems(path: str, form: type[BaseModel], document: JsonValue) -> list[str]:
+    """Check a document against a form; one line per mistake, beginning with ``path`` and that of the key."""
+    try:
+        form.model_validate(document)
+    except ValidationError as error:
+        return [f"{path}: {line}" for line in _explain(error, form, document)]
     return []
 
 

@@ -15,6 +15,8 @@ class Paths:
     """The block ``paths`` under ``vars`` in dvc.yaml, relative to the folder of that file."""
 
     checked: Path  # marker: params.yaml was found to be right
+    source: Path  # a folder with a link for the data set to what the user brings for it; an empty file: nothing
+    start: Path  # a link to the weights that training starts from; an empty file: fresh ones
     raw: Path  # a folder for each data set, with its original files
     train_split: Path
     validation_split: Path
@@ -24,6 +26,7 @@ class Paths:
     train_metrics: Path
     history: Path
     steps: Path
+    layers: Path
     test_metrics: Path
     predictions: Path
     figures: Path

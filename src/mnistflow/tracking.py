@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import logging
 import os
 import re
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 from filelock import FileLock
@@ -33,7 +36,7 @@ if TYPE_CHECKING:  # mlflow takes seconds to import, and is not needed where tra
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["Record", "lock", "recording", "result_key", "store_uri"]
+__all__ = ["Record", "lock", "name_study", "recording", "result_key", "store_uri", "weights_of"]
 
 P = ParamSpec("P")
 LOCK_SECONDS = 60
@@ -42,6 +45,7 @@ EPOCH_METRICS = ("lr", "train_loss", "val_loss", "val_accuracy", "test_loss", "t
 # Tags of ours; the others that are set here are MLflow's own.
 RESULT, DETERMINANTS, WEIGHTS = "mnistflow.result", "mnistflow.determinants", "mnistflow.weights"
 MODEL, EVALUATED = "mnistflow.model", "mnistflow.evaluated"
+DVC_WEIGHTS = "dvc.weights"  # the MD5 that dvc.lock calls the weights by
 
 
 def store_uri(tracking: Tracking) -> str:
@@ -190,9 +194,17 @@ class Record:
             seen = int(str(data["train_images"])) * int(str(summary["epochs"]))
             self._log_metrics({"train_seconds": seconds, "images_per_second": seen / seconds})
         self._log_dataset(data)
+        self._client.log_artifact(self._run.info.run_id, str(self.paths.weights), "weights")
         self._log_model()
         # Last, because this tag says that training is recorded whole.
-        self._tag({"device.preprocess": data["device"], "device.train": summary["device"], WEIGHTS: weights})
+        self._tag(
+            {
+                "device.preprocess": data["device"],
+                "device.train": summary["device"],
+                DVC_WEIGHTS: hashlib.md5(self.paths.weights.read_bytes()).hexdigest(),
+                WEIGHTS: weights,
+            }
+        )
 
     def _evaluation(self, seconds: float | None) -> None:
         self._refresh()
@@ -235,7 +247,7 @@ class Record:
         name = f"{self.params.model} · {self.params.recipe}"
         set_tags = {tag: value for tag, value in tags.items() if value is not None}
         run_id = self._client.create_run(self._experiment, run_name=name, tags=set_tags).info.run_id
-        params = [Param(path, json.dumps(value).strip('"')) for path, value in self.params.chosen().items()]
+        params = [Param(path, text) for path, text in _texts(self.params.chosen()).items()]
         self._client.log_batch(run_id, params=params)
         return self._client.get_run(run_id)
 
@@ -296,6 +308,67 @@ class Record:
             )
         self._client.update_run(run_id, status="RUNNING")  # leaving the block above has ended it
         self._tag({MODEL: logged.model_uri})
+
+
+def name_study(tracking: Tracking, study: str, results: Iterable[tuple[str, str, Mapping[str, object]]]) -> int:
+    """Tag the runs of a study's results with its name, found by content; one run may belong to several studies.
+
+    Args:
+        tracking: the store.
+        study: its name.
+        results: of each the entry's name, the MD5 of the weights and the chosen params.
+
+    Returns:
+        How many runs carry the tag now.
+
+    Raises:
+        ValueError: the store does not answer.
+    """
+    wanted = {(weights, digest(_texts(chosen))): entry for entry, weights, chosen in results}
+    try:
+        client, experiment = _connect(tracking)
+        tagged, token = 0, None
+        while True:
+            page = client.search_runs([experiment], f"tags.`{DVC_WEIGHTS}` != ''", page_token=token)
+            for run in page:
+                entry = wanted.get((run.data.tags[DVC_WEIGHTS], digest(run.data.params)))
+                if entry is not None:
+                    client.set_tag(run.info.run_id, f"study.{study}", entry)
+                    tagged += 1
+            token = page.token
+            if not token:
+                return tagged
+    except Exception as error:
+        said = " ".join(str(error).split()) or repr(error)
+        raise ValueError(f"{_without_password(store_uri(tracking))} does not answer: {said}") from error
+
+
+def weights_of(tracking: Tracking, run_id: str) -> Path:
+    """The weights that a run recorded, fetched from the store once and checked against the run's digest.
+
+    Raises:
+        ValueError: the store does not answer, or has no such run, or not its weights.
+    """
+    folder = project_root() / ".mnistflow" / "weights" / run_id
+    place = folder / "model.safetensors"
+    try:
+        client, _ = _connect(tracking)
+        recorded = client.get_run(run_id).data.tags.get(WEIGHTS)
+        if not place.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as beside:
+                Path(client.download_artifacts(run_id, f"weights/{place.name}", beside)).replace(place)
+    except Exception as error:
+        said = " ".join(str(error).split()) or repr(error)
+        raise ValueError(f"{_without_password(store_uri(tracking))} has no weights of run {run_id}: {said}") from error
+    if sha256(place) != recorded:
+        raise ValueError(f"{place} is not what run {run_id} recorded; delete it and run again: rm {place}")
+    return place
+
+
+def _texts(chosen: Mapping[str, object]) -> dict[str, str]:
+    """Params as MLflow keeps them."""
+    return {path: json.dumps(value).strip('"') for path, value in chosen.items()}
 
 
 def _numbers(row: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:

@@ -30,6 +30,7 @@ class Dataset(ABC):
     classes: tuple[str, ...]
     training_images: int | None  # None where only reading the files tells
     image_size: tuple[int, int]  # height, width
+    source: Path | None = None  # the folder that the user brings, absolute
 
     @abstractmethod
     def fetch(self, folder: Path, timeout: float) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 from torch import nn
 
 from mnistflow.artifacts import Inputs, read_tensors, write_tensors
-from mnistflow.models.registry import ARCHITECTURES, ImageShape, ShapeError
+from mnistflow.models.registry import ACTIVATIONS, ARCHITECTURES, ImageShape, ShapeError
 from mnistflow.recipes import LossName
 
 __all__ = [
+    "ACTIVATIONS",
     "ARCHITECTURES",
     "Card",
     "ImageShape",
@@ -23,6 +24,7 @@ __all__ = [
     "load",
     "parameter_count",
     "save",
+    "start_from",
 ]
 
 for _module in pkgutil.iter_modules(__path__):
@@ -85,3 +87,22 @@ def load(path: Path) -> tuple[nn.Module, Card]:
             f"{path} does not hold the weights it says it holds: {' '.join(str(error).split())}"
         ) from error
     return model.eval(), card
+
+
+def start_from(model: nn.Module, architecture: str, path: Path) -> None:
+    """Put the weights of a file into a network of the same architecture and sizes, instead of those it has.
+
+    Raises:
+        ValueError: the file is missing or damaged, or its weights belong into another network; says which.
+    """
+    weights, card = load(path)
+    own = f"{card.architecture} for {'x'.join(map(str, card.image_shape))} and {len(card.inputs.classes)} classes"
+    if card.architecture != architecture:
+        raise ValueError(f"{path} holds the weights of {own}, not of {architecture}")
+    try:
+        model.load_state_dict(weights.state_dict())
+    except RuntimeError as error:
+        arguments = ", ".join(f"{name}={value}" for name, value in card.arguments.items())
+        raise ValueError(
+            f"{path} holds the weights of {own} ({arguments}), which is of other sizes than the model that was chosen"
+        ) from error

@@ -1,0 +1,225 @@
+"""DVC experiments of this repository: running many, and reading back what those that ended have left in git."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from pydantic import JsonValue
+
+from mnistflow import params
+from mnistflow.files import parse_yaml, project_root
+from mnistflow.paths import Paths
+from mnistflow.provenance import closure
+
+__all__ = ["Ended", "Planned", "Result", "changed_files", "code", "override", "results", "run"]
+
+DECISIVE = ("preprocess", "train", "evaluate")  # the stages that figures rest on
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment came to, as git has it."""
+
+    name: str
+    commit: str
+    chosen: dict[str, JsonValue]  # as Params.chosen has it
+    code: tuple[str, ...]  # as :func:`code` has it
+    train: dict[str, JsonValue]
+    test: dict[str, JsonValue]
+    history: list[dict[str, str]]
+    layers: list[dict[str, str]]
+    weights: str  # MD5
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An experiment to run."""
+
+    name: str
+    overrides: tuple[str, ...]  # as `dvc exp run -S` takes them
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An experiment that has been run."""
+
+    planned: Planned
+    status: int  # 0: it came to its end
+    seconds: float
+    log: Path
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What git has
+
+
+def results() -> list[Result]:
+    """All experiments that came to their end, of whatever commit they started from; the newest first.
+
+    Those that an older version made, whose files this one cannot read, are left out.
+
+    Raises:
+        ValueError: this is no git repository.
+    """
+    listing = _git("for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps")
+    refs = [line.split(" ", 1) for line in listing.splitlines()]
+    # refs/exps/<first two digits of the baseline>/<the others>/<name>; DVC's own bookkeeping has other depths
+    named = [(commit, ref.split("/")[4]) for commit, ref in refs if ref.count("/") == 4]
+    paths = Paths.load()
+    wanted = [
+        Path("params.yaml"), Path("dvc.lock"), paths.train_metrics, paths.test_metrics, paths.history, paths.layers
+    ]  # fmt: skip
+    blobs = iter(_contents([f"{commit}:{path.as_posix()}" for commit, _ in named for path in wanted]))
+    codes = _codes([commit for commit, _ in named])
+    found = []
+    for (commit, name), of_code in zip(named, codes, strict=True):
+        files = [next(blobs) for _ in wanted]
+        if None in files:
+            continue
+        document, lock, train, test, history, layers = cast("list[str]", files)
+        loaded, problems = params.parse(parse_yaml(document, f"{name}:params.yaml"))
+        if loaded is None or problems:
+            continue
+        outs = cast("dict", parse_yaml(lock, f"{name}:dvc.lock"))["stages"]["train"]["outs"]  # type: ignore[type-arg]
+        found.append(
+            Result(
+                name=name,
+                commit=commit,
+                chosen=loaded.chosen(),
+                code=of_code,
+                train=json.loads(train),
+                test=json.loads(test),
+                history=list(csv.DictReader(io.StringIO(history))),
+                layers=list(csv.DictReader(io.StringIO(layers))),
+                weights=next(out["md5"] for out in outs if out["path"] == paths.weights.as_posix()),
+            )
+        )
+    return found
+
+
+def code() -> tuple[str, ...]:
+    """The committed code that figures rest on, as git's digests: equal for equal code."""
+    return _codes(["HEAD"])[0]
+
+
+def changed_files() -> list[str]:
+    """What an experiment takes along although it is not committed: params, pipeline and code."""
+    lines = _git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "stages", "src").splitlines()
+    return [line[3:] for line in lines]
+
+
+def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
+    root = Path.cwd()
+    files: set[Path] = set()
+    for name in DECISIVE:
+        script = root / "stages" / f"{name}.py"
+        files.update([script, *closure(script)])
+    names = [path.relative_to(root).as_posix() for path in sorted(files)]
+    lines = _git(
+        "cat-file",
+        "--batch-check=%(objectname)",
+        text="".join(f"{commit}:{name}\n" for commit in commits for name in names),
+    ).splitlines()
+    return [tuple(lines[i * len(names) : (i + 1) * len(names)]) for i in range(len(commits))]
+
+
+def _contents(names: Sequence[str]) -> list[str | None]:
+    """The texts of files named as ``commit:path``; None for those that are not there."""
+    data = io.BytesIO(_git("cat-file", "--batch", text="".join(f"{name}\n" for name in names)).encode())
+    found: list[str | None] = []
+    for _ in names:
+        header = data.readline().decode().split()
+        if header[-1] == "missing":
+            found.append(None)
+        else:
+            found.append(data.read(int(header[-1])).decode())
+            data.readline()
+    return found
+
+
+def _git(*arguments: str, text: str = "") -> str:
+    done = subprocess.run(["git", *arguments], input=text.encode(), capture_output=True, check=False)
+    if done.returncode != 0:
+        raise ValueError(f"git {arguments[0]}: {done.stderr.decode().strip()}")
+    return done.stdout.decode()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Running
+
+
+def override(document: Mapping[str, JsonValue], path: str, value: JsonValue) -> str:
+    """A change of params.yaml as `dvc exp run -S` takes it; a key that the file has not is added."""
+    here: JsonValue = dict(document)
+    for key in path.split("."):
+        if not isinstance(here, dict) or key not in here:
+            return f"+{path}={json.dumps(value)}"
+        here = here[key]
+    return f"{path}={json.dumps(value)}"
+
+
+def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Ended]:
+    """Run experiments, each in a copy of the repository, and yield each when it has ended.
+
+    They are run as `dvc exp run --temp`, not through DVC's queue: its workers live on in the background when this
+    process ends, and a killed one leaves its task `Running` for ever. When this iterator is closed or interrupted, the
+    experiments that have not ended are.
+
+    Args:
+        waiting: what to run, in this order.
+        jobs: how many at once.
+        logs: a folder for what each of them prints.
+    """
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # where stages find python
+        # Threads that wait for work leave the cores to the other jobs; the same bytes, three times as fast.
+        **({"OMP_WAIT_POLICY": "PASSIVE"} if jobs > 1 else {}),
+    }
+    logs.mkdir(parents=True, exist_ok=True)
+    waiting = list(waiting)
+    running: dict[subprocess.Popen[bytes], tuple[Planned, float, Path]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                planned = waiting.pop(0)
+                log = logs / f"{planned.name}.log"
+                sets = [part for each in planned.overrides for part in ("-S", each)]
+                command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", planned.name, *sets]
+                with log.open("wb") as file:
+                    process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                        env=environment,
+                        cwd=project_root(),
+                        start_new_session=True,  # an interruption is passed on below, to the stage as well
+                    )
+                running[process] = (planned, time.perf_counter(), log)
+            time.sleep(0.2)
+            for process in [each for each in running if each.poll() is not None]:
+                planned, started, log = running.pop(process)
+                yield Ended(planned, process.returncode, time.perf_counter() - started, log)
+    finally:
+        for signal_number, patience in ((signal.SIGINT, 20.0), (signal.SIGKILL, 5.0)):
+            alive = [process for process in running if process.poll() is None]
+            for process in alive:
+                os.killpg(process.pid, signal_number)
+            deadline = time.monotonic() + patience
+            for process in alive:
+                try:
+                    process.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    continue
