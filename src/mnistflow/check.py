@@ -98,9 +98,12 @@ def _image_shape(document: Mapping[str, JsonValue], dataset: Dataset | None) -> 
 
 
 def _split_problems(chosen: Params, dataset: Dataset) -> list[str]:
-    size, total, classes = chosen.preprocess.validation_size, dataset.training_images, len(dataset.classes)
-    held_out = size if total is None or isinstance(size, int) else round(size * total)
-    if total is None or size == 0 or classes <= held_out <= total - classes:
+    size, total = chosen.preprocess.validation_size, dataset.training_images
+    if size == 0 or total is None or dataset.classes is None:
+        return []
+    classes = len(dataset.classes)
+    held_out = size if isinstance(size, int) else round(size * total)
+    if classes <= held_out <= total - classes:
         return []
     return [
         f"preprocess.validation_size: {size} of {chosen.dataset}'s {total} training images is {held_out}; "
