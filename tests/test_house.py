@@ -67,6 +67,7 @@ def test_arrows_point_down(file: Path) -> None:
         ("mlflow", {"tracking"}),
         ("matplotlib", {"figures"}),
         ("torchvision", {"datasets"}),
+        ("PIL", {"datasets"}),
         ("sklearn", {"evaluation"}),
         ("pydantic", {"params", "check", "files"}),  # files: for a type alone
         ("dvc", set()),

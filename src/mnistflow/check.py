@@ -14,7 +14,7 @@ from mnistflow.files import read_yaml
 from mnistflow.models import ARCHITECTURES, ImageShape, ShapeError
 from mnistflow.params import Params, argument_problems, nearest
 
-__all__ = ["problems"]
+__all__ = ["dataset_problems", "problems"]
 
 
 def problems(path: Path) -> list[str]:
@@ -33,7 +33,7 @@ def problems(path: Path) -> list[str]:
     dataset: Dataset | None = None
     for name, block in _blocks(document, "datasets"):
         wanted = name == document.get("dataset")
-        wrong = _dataset_problems(name, block, wanted)
+        wrong = dataset_problems(name, block, build=wanted)
         if wanted and not wrong:
             dataset = datasets.build(name, block)
         found += wrong
@@ -55,11 +55,21 @@ def _blocks(document: Mapping[str, object], key: str) -> list[tuple[str, dict[st
     )
 
 
-def _dataset_problems(name: str, block: Mapping[str, JsonValue], wanted: bool) -> list[str]:
+def dataset_problems(name: str, block: Mapping[str, JsonValue], *, build: bool) -> list[str]:
+    """Find what is wrong with the block of a data set.
+
+    Args:
+        name: the data set's.
+        block: what params.yaml holds for it.
+        build: look for the folder that it names, too: one that is not wanted may be missing.
+
+    Returns:
+        One line per mistake, beginning with its dotted path.
+    """
     if name not in DATASETS:
         return [f"datasets.{name}: there is no data set {name!r}; {nearest(name, DATASETS)}"]
     found = argument_problems(f"datasets.{name}", DATASETS[name], block)
-    if wanted and not found:  # a folder that another data set would need may be missing
+    if build and not found:
         try:
             datasets.build(name, block)
         except ValueError as error:
