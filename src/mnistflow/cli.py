@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import cast
 
 from mnistflow import __version__
 from mnistflow.files import project_root, read_json
-from mnistflow.params import ParamsError, load
+from mnistflow.params import ParamsError, load, nearest
 from mnistflow.paths import Paths
 
 __all__ = ["main"]
@@ -38,6 +39,11 @@ def main() -> None:
         command.set_defaults(function=function)
         if function is ui:
             command.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: %(default)s)")
+    data = commands.add_parser("data", help="Data sets as files.").add_subparsers(required=True, metavar="command")
+    command = data.add_parser("export", help=str(export.__doc__).splitlines()[0], description=export.__doc__)
+    command.set_defaults(function=export)
+    command.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet, or is empty")
+    command.add_argument("--dataset", metavar="NAME", help="a block under datasets (default: the chosen data set)")
     arguments = vars(parser.parse_args())
     try:
         arguments.pop("function")(**arguments)
@@ -45,6 +51,9 @@ def main() -> None:
         sys.exit("mnistflow: params.yaml is wrong:\n" + "\n".join(f"  {problem}" for problem in error.problems))
     except (ValueError, OSError) as error:
         sys.exit(f"mnistflow: {error}")
+    except KeyboardInterrupt:
+        print("\nmnistflow: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def show() -> None:
@@ -105,3 +114,28 @@ def ui(port: int) -> None:
     os.chdir(project_root())
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])
+
+
+def export(directory: Path, dataset: str | None) -> None:
+    """Write a data set as a folder of PNG images: DIR/train/<class>/*.png and DIR/test/<class>/*.png."""
+    from mnistflow import datasets  # here, because they take seconds to import
+    from mnistflow.check import dataset_problems
+    from mnistflow.datasets.folder import write_folder
+
+    params, paths = load(), Paths.load()
+    name = dataset or params.dataset
+    if name not in params.datasets:
+        raise ValueError(f"there is no data set {name!r}; {nearest(name, params.datasets)}")
+    if found := dataset_problems(name, params.datasets[name], build=True):
+        raise ParamsError(found)
+    chosen = datasets.build(name, params.datasets[name])
+    chosen.fetch(paths.raw / name, params.download.timeout)
+    published = chosen.read(paths.raw / name)
+    write_folder(published, directory)
+    train, test, classes = published
+    print(f"{name}: {len(train.labels):,} training and {len(test.labels):,} test images of {len(classes)} classes in")
+    print(f"  {directory}\n\nNext:")
+    settings = ["dataset=folder", f"datasets.folder.path={directory}"]
+    if (side := train.images.shape[-1]) != params.datasets.get("folder", {}).get("size"):
+        settings.append(f"datasets.folder.size={side}")
+    print("  dvc exp run " + " ".join(f"-S {shlex.quote(setting)}" for setting in settings))
