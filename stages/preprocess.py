@@ -18,12 +18,9 @@ def main() -> None:
     print(f"preprocess: {params.dataset} on {devices.describe(device)}")
 
     dataset = datasets.build(params.dataset, params.dataset_arguments)
-    train, test = dataset.read(paths.raw / params.dataset)
     splits = preprocessing.prepare(
-        train,
-        test,
+        dataset.read(paths.raw / params.dataset),
         dataset=params.dataset,
-        classes=dataset.classes,
         validation_size=params.preprocess.validation_size,
         normalize=params.preprocess.normalize,
         pad=params.preprocess.pad,

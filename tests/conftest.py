@@ -34,9 +34,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     dataset = datasets.build("digits", {})
     dataset.fetch(folder, timeout=1)
     return preprocessing.prepare(
-        *dataset.read(folder),
+        dataset.read(folder),
         dataset="digits",
-        classes=dataset.classes,
         validation_size=0.1,
         normalize="standard",
         pad=0,

@@ -35,13 +35,14 @@ def test_the_committed_file_is_right(params: Path) -> None:
         ("padding: 2", "paddin: 2", "models.lenet5.paddin: unknown key; did you mean 'padding'?"),
         ("padding: 2", "padding: two", "models.lenet5.padding: expected integer; got 'two'"),
         ("padding: 2", "padding: -2", "models.lenet5.padding: must be 0 to 512, not -2"),
-        ("pooling: max", "pooling: mean", "models.lenet5.pooling: expected 'max' or 'average'; got 'mean'"),
+        ("pooling: max", "pooling: mean", "models.lenet5.pooling: expected 'max', 'average' or 'subsample'; got 'mean'"),
         ("    - 256", "    - 0", "models.mlp.hidden: every width must be 1 to 1,000,000, not [512, 0]"),
         ("dropout: 0.0", "dropout: 1.5", "models.mlp.dropout: must be at least 0 and less than 1"),
         ("architecture: lenet5", "architecture: lenet", "models.lenet5.architecture: there is no architecture 'lenet'"),
         ("  digits:", "  digit:", "datasets.digit: there is no data set 'digit'; did you mean 'digits'?"),
         ("size: 28", "siz: 28", "datasets.digits.siz: unknown key; did you mean 'size'?"),
         ("path:\n", "path: nowhere\n", "datasets.mnist.path: there is no folder "),
+        ("dataset: mnist", "dataset: folder", "datasets.folder.path: name the folder of your images, laid out as "),
         ("validation_size: 0.1", "validation_size: 0.000001", "preprocess.validation_size: 1e-06 of mnist's 60000"),
         ("path:\n", "path: ~nobody-of-this-name/x\n", "datasets.mnist.path: there is no folder "),
         ("    - 256", "    - 1000000000000000000", "models.mlp.hidden: every width must be 1 to 1,000,000"),
@@ -91,6 +92,21 @@ def test_a_network_that_cannot_take_the_images_is_refused_only_if_it_is_chosen(p
 
 def test_a_folder_for_a_data_set_that_is_not_chosen_may_be_missing(params: Path) -> None:
     assert after(params, ("path:\n", "path: nowhere\n"), ("dataset: mnist", "dataset: digits")) == []
+
+
+def test_a_folder_of_images_is_looked_at_before_anything_runs(params: Path, tmp_path: Path) -> None:
+    folder = f"folder:\n    path: {tmp_path}/own\n"
+    (problem,) = after(params, ("dataset: mnist", "dataset: folder"), ("folder:\n    path:\n", folder))
+    assert problem.startswith(f"datasets.folder.path: there is no folder {tmp_path}/own")
+    for name in "abc":
+        (tmp_path / "own" / "train" / name).mkdir(parents=True)
+        for index in range(4):
+            (tmp_path / "own" / "train" / name / f"{index}.png").touch()
+    assert [problem.partition(": ")[0] for problem in problems(params)] == ["datasets.folder.test_size"]
+    assert after(params, ("test_size: 0.2", "test_size: 0.5")) == [
+        "preprocess.validation_size: 0.1 of folder's 6 training images is 1; take 0, or 3 to 3 of them"
+    ]
+    assert after(params, ("validation_size: 0.1", "validation_size: 0.5")) == []
 
 
 @pytest.mark.parametrize("block", ["preprocess", "train", "evaluate"])

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import sys
 import urllib.request
 from pathlib import Path
-from subprocess import DEVNULL, Popen, TimeoutExpired
+from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 
 import pytest
 from conftest import Checkout
@@ -17,7 +19,7 @@ COMMAND = (sys.executable, "-m", "mnistflow")
 
 def test_help_names_every_command(clean: Checkout) -> None:
     output = clean.run(*COMMAND, "--help", PYTHONPATH="src")
-    for command in ("show", "track", "ui"):
+    for command in ("show", "track", "ui", "data"):
         assert f"\n    {command} " in output
     assert "mnistflow: error: the following arguments are required: command" in clean.run(
         *COMMAND, status=2, PYTHONPATH="src"
@@ -49,6 +51,58 @@ def test_track_refuses_a_result_that_is_not_that_of_the_params(workspace: Checko
     assert "params.yaml:" in output
     workspace.replace("params.yaml", "enabled: true", "enabled: false")
     assert "tracking.enabled in params.yaml is false" in workspace.run(*COMMAND, "track", status=1, PYTHONPATH="src")
+
+
+def test_a_data_set_becomes_a_folder_that_the_pipeline_takes(clean: Checkout, tmp_path: Path) -> None:
+    checkout = clean.copy(tmp_path / "checkout")
+    checkout.replace("params.yaml", "size: 28", "size: 32")  # of digits
+    output = checkout.run(*COMMAND, "data", "export", str(tmp_path / "out"), PYTHONPATH="src")
+    assert "digits: 1,437 training and 360 test images of 10 classes in\n" in output
+    command = f"-S dataset=folder -S datasets.folder.path={tmp_path / 'out'} -S datasets.folder.size=32"
+    assert output.splitlines()[-1] == f"  dvc exp run {command}"
+    for part, count in (("train", 1437), ("test", 360)):
+        assert len(list((tmp_path / "out" / part).glob("[0-9]/*.png"))) == count
+
+    checkout.git("checkout", "params.yaml")
+    checkout.replace("params.yaml", "dataset: digits", "dataset: folder")
+    checkout.replace("params.yaml", "  folder:\n    path:\n", f"  folder:\n    path: {tmp_path / 'out'}\n")
+    checkout.dvc("repro", "preprocess")
+    data = read_json(checkout.folder / "metrics" / "preprocess.json")
+    assert (data["train_images"], data["validation_images"], data["test_images"]) == (1293, 144, 360)
+    assert data["dataset"] == "folder"
+
+
+def test_an_export_that_cannot_work_is_one_message(clean: Checkout, tmp_path: Path) -> None:
+    checkout = clean.copy(tmp_path / "checkout")
+    for arguments, message in (
+        (("out", "--dataset", "mnits"), "mnistflow: there is no data set 'mnits'; did you mean 'mnist'?"),
+        (("out", "--dataset", "folder"), "mnistflow: params.yaml is wrong:\n  datasets.folder.path: name the folder"),
+        (("src",), f"{checkout.folder / 'src'} exists and is no empty folder; name another\n"),
+    ):
+        output = checkout.run(*COMMAND, "data", "export", *arguments, status=1, PYTHONPATH="src")
+        assert message in output
+        assert "Traceback" not in output
+    assert not (checkout.folder / "out").exists()
+
+
+def test_an_interrupted_export_leaves_nothing_behind(clean: Checkout, tmp_path: Path) -> None:
+    checkout = clean.copy(tmp_path / "checkout")
+    checkout.replace("params.yaml", "size: 28", "size: 256")  # so that it takes a while
+    environment = {**checkout.environment, "PYTHONPATH": "src"}
+    place = tmp_path / "place"
+    command = [*COMMAND, "data", "export", str(place / "out")]
+    export = Popen(command, cwd=checkout.folder, env=environment, stdout=DEVNULL, stderr=PIPE, text=True)
+    try:
+        while not list(place.glob(".out.*/out/train/*/*.png")):
+            with contextlib.suppress(TimeoutExpired):
+                pytest.fail(f"the export ended with status {export.wait(0.05)}")
+        os.kill(export.pid, signal.SIGINT)
+        _, said = export.communicate(timeout=60)
+    finally:
+        export.kill()
+        export.wait()
+    assert (export.returncode, said) == (130, "\nmnistflow: interrupted\n")
+    assert list(place.iterdir()) == []
 
 
 def test_a_server_has_its_own_ui(clean: Checkout) -> None:

@@ -54,7 +54,8 @@ def test_files_of_a_folder_are_verified_and_put_in_place(own: Path, offline: Pat
     mnist = datasets.build("mnist", {"path": str(own)})
     mnist.fetch(target, timeout=1)
     assert {path.name: sha256(path) for path in (target / "MNIST" / "raw").iterdir()} == SHA256
-    train, test = mnist.read(target)
+    train, test, classes = mnist.read(target)
+    assert classes == mnist.classes == tuple("0123456789")
     assert train.images.shape == (60_000, 28, 28)
     assert train.images.dtype == torch.uint8
     assert train.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
@@ -175,7 +176,8 @@ def test_a_package_with_other_files_is_refused(offline: Path, tmp_path: Path, mn
 def test_digits_are_those_of_scikit_learn_and_need_no_network(offline: Path, tmp_path: Path) -> None:
     digits = datasets.build("digits", {"size": 8})
     digits.fetch(tmp_path, timeout=1)
-    train, test = digits.read(tmp_path)
+    train, test, classes = digits.read(tmp_path)
+    assert classes == digits.classes == tuple("0123456789")
     original = load_digits()
     assert len(train.labels) == digits.training_images
     assert torch.equal(torch.cat([train.labels, test.labels]), torch.from_numpy(original.target).long())
@@ -187,7 +189,7 @@ def test_digits_are_those_of_scikit_learn_and_need_no_network(offline: Path, tmp
 def test_digits_are_brought_to_a_size(size: int, tmp_path: Path) -> None:
     digits = datasets.build("digits", {"size": size})
     digits.fetch(tmp_path, timeout=1)
-    train, test = digits.read(tmp_path)
+    train, test, _ = digits.read(tmp_path)
     assert digits.image_size == (size, size)
     assert train.images.shape == (1437, size, size)
     assert test.images.shape == (360, size, size)

@@ -70,6 +70,7 @@ def test_arrows_point_down(file: Path) -> None:
         ("mlflow", {"tracking"}),
         ("matplotlib", {"figures"}),
         ("torchvision", {"datasets"}),
+        ("PIL", {"datasets"}),
         ("sklearn", {"evaluation"}),
         ("pydantic", {"params", "check", "files", "experiments", "studies"}),  # files: for a type alone
         ("dvc", set()),

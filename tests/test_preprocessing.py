@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mnistflow import datasets, preprocessing
 from mnistflow.artifacts import Split
-from mnistflow.datasets import LabelledImages
+from mnistflow.datasets import LabelledImages, Published
 
 CPU = torch.device("cpu")
 
@@ -23,7 +23,6 @@ def images(count: int, seed: int = 0) -> LabelledImages:
 def prepared(train: LabelledImages, test: LabelledImages, **changes: Any) -> tuple[Split, Split, Split]:
     arguments: dict[str, Any] = {
         "dataset": "made",
-        "classes": ("a", "b", "c"),
         "validation_size": 0.2,
         "normalize": "standard",
         "pad": 0,
@@ -31,7 +30,7 @@ def prepared(train: LabelledImages, test: LabelledImages, **changes: Any) -> tup
         "device": CPU,
         **changes,
     }
-    return preprocessing.prepare(train, test, **arguments)
+    return preprocessing.prepare(Published(train, test, ("a", "b", "c")), **arguments)
 
 
 def test_moments_are_those_of_the_pixels() -> None:
@@ -43,8 +42,8 @@ def test_moments_are_those_of_the_pixels() -> None:
 
 
 def test_the_statistics_of_mnist_are_the_published_ones(mnist_folder: Path) -> None:
-    train, _ = datasets.build("mnist", {}).read(mnist_folder.parents[1])
-    mean, std = preprocessing.moments(train.images)
+    published = datasets.build("mnist", {}).read(mnist_folder.parents[1])
+    mean, std = preprocessing.moments(published.train.images)
     assert (round(mean, 4), round(std, 4)) == (0.1307, 0.3081)
 
 

@@ -17,7 +17,7 @@ from mnistflow.models import ARCHITECTURES, ImageShape, ShapeError
 from mnistflow.params import Params, argument_problems, nearest
 from mnistflow.paths import Paths
 
-__all__ = ["problems", "start_weights"]
+__all__ = ["dataset_problems", "document_problems", "problems", "start_weights"]
 
 
 def problems(path: Path) -> list[str]:
@@ -29,14 +29,18 @@ def problems(path: Path) -> list[str]:
     Raises:
         ValueError: the file is missing, or is not YAML.
     """
-    document = read_yaml(path)
+    return document_problems(read_yaml(path))
+
+
+def document_problems(document: JsonValue) -> list[str]:
+    """Find what is wrong with what a params file holds; see :func:`problems`."""
     chosen, found = params.parse(document)
     if not isinstance(document, dict):
         return found
     dataset: Dataset | None = None
     for name, block in _blocks(document, "datasets"):
         wanted = name == document.get("dataset")
-        wrong = _dataset_problems(name, block, wanted)
+        wrong = dataset_problems(name, block, build=wanted)
         if wanted and not wrong:
             dataset = datasets.build(name, block)
         found += wrong
@@ -93,11 +97,21 @@ def _blocks(document: Mapping[str, object], key: str) -> list[tuple[str, dict[st
     )
 
 
-def _dataset_problems(name: str, block: Mapping[str, JsonValue], wanted: bool) -> list[str]:
+def dataset_problems(name: str, block: Mapping[str, JsonValue], *, build: bool) -> list[str]:
+    """Find what is wrong with the block of a data set.
+
+    Args:
+        name: the data set's.
+        block: what params.yaml holds for it.
+        build: look for the folder that it names, too: one that is not wanted may be missing.
+
+    Returns:
+        One line per mistake, beginning with its dotted path.
+    """
     if name not in DATASETS:
         return [f"datasets.{name}: there is no data set {name!r}; {nearest(name, DATASETS)}"]
     found = argument_problems(f"datasets.{name}", DATASETS[name], block)
-    if wanted and not found:  # a folder that another data set would need may be missing
+    if build and not found:
         try:
             datasets.build(name, block)
         except ValueError as error:
@@ -136,9 +150,12 @@ def _image_shape(document: Mapping[str, JsonValue], dataset: Dataset | None) -> 
 
 
 def _split_problems(chosen: Params, dataset: Dataset) -> list[str]:
-    size, total, classes = chosen.preprocess.validation_size, dataset.training_images, len(dataset.classes)
-    held_out = size if total is None or isinstance(size, int) else round(size * total)
-    if total is None or size == 0 or classes <= held_out <= total - classes:
+    size, total = chosen.preprocess.validation_size, dataset.training_images
+    if size == 0 or total is None or dataset.classes is None:
+        return []
+    classes = len(dataset.classes)
+    held_out = size if isinstance(size, int) else round(size * total)
+    if classes <= held_out <= total - classes:
         return []
     return [
         f"preprocess.validation_size: {size} of {chosen.dataset}'s {total} training images is {held_out}; "

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from mnistflow import __version__
-from mnistflow.files import project_root, read_json
-from mnistflow.params import ParamsError, load
+from mnistflow.files import project_root, read_json, read_yaml
+from mnistflow.params import ParamsError, load, nearest
 from mnistflow.paths import Paths
+
+if TYPE_CHECKING:  # its own imports take seconds
+    from mnistflow.studies import Experiment, Study
 
 __all__ = ["main"]
 
@@ -32,12 +38,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="mnistflow", description="Look at and record what `dvc repro` made.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for function in (show, track, ui):
-        name, text = function.__name__, str(function.__doc__).splitlines()[0]
-        command = commands.add_parser(name, help=text, description=function.__doc__)
-        command.set_defaults(function=function)
-        if function is ui:
-            command.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: %(default)s)")
+    _command(commands, "show", show)
+    _command(commands, "track", track)
+    command = _command(commands, "ui", ui)
+    command.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: %(default)s)")
+
+    data = commands.add_parser("data", help="Data sets as files.").add_subparsers(required=True, metavar="command")
+    command = _command(data, "export", export)
+    command.add_argument("directory", type=Path, metavar="DIR", help="a folder that does not exist yet, or is empty")
+    command.add_argument("--dataset", metavar="NAME", help="a block under datasets (default: the chosen data set)")
+
+    study = commands.add_parser("study", help="Sets of experiments.").add_subparsers(required=True, metavar="command")
+    _command(study, "list", study_list)
+    command = _command(study, "run", study_run)
+    command.add_argument("name", metavar="NAME", help="of a file in studies/")
+    command.add_argument("--only", nargs="+", default=[], metavar="ENTRY", help="no other entries")
+    command.add_argument("--jobs", type=_count, default=1, metavar="N", help="at once (default: %(default)s)")
+    command.add_argument("--full", action="store_true", help="in full, where an entry has a limit otherwise")
+    command = _command(study, "show", study_show)
+    command.add_argument("name", metavar="NAME", help="of a file in studies/")
+
     arguments = vars(parser.parse_args())
     try:
         arguments.pop("function")(**arguments)
@@ -45,6 +65,19 @@ def main() -> None:
         sys.exit("mnistflow: params.yaml is wrong:\n" + "\n".join(f"  {problem}" for problem in error.problems))
     except (ValueError, OSError) as error:
         sys.exit(f"mnistflow: {error}")
+    except KeyboardInterrupt:
+        print("\nmnistflow: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, function: Callable[..., None]
+) -> argparse.ArgumentParser:
+    """Add a command that calls a function, and says of itself what its docstring says."""
+    text = inspect.getdoc(function) or ""
+    command = commands.add_parser(name, help=text.splitlines()[0], description=text)
+    command.set_defaults(function=function)
+    return command
 
 
 def show() -> None:
@@ -105,3 +138,148 @@ def ui(port: int) -> None:
     os.chdir(project_root())
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])
+
+
+def export(directory: Path, dataset: str | None) -> None:
+    """Write a data set as a folder of PNG images: DIR/train/<class>/*.png and DIR/test/<class>/*.png."""
+    from mnistflow import datasets  # here, because they take seconds to import
+    from mnistflow.check import dataset_problems
+    from mnistflow.datasets.folder import write_folder
+
+    params, paths = load(), Paths.load()
+    name = dataset or params.dataset
+    if name not in params.datasets:
+        raise ValueError(f"there is no data set {name!r}; {nearest(name, params.datasets)}")
+    if found := dataset_problems(name, params.datasets[name], build=True):
+        raise ParamsError(found)
+    chosen = datasets.build(name, params.datasets[name])
+    chosen.fetch(paths.raw / name, params.download.timeout)
+    published = chosen.read(paths.raw / name)
+    write_folder(published, directory)
+    train, test, classes = published
+    print(f"{name}: {len(train.labels):,} training and {len(test.labels):,} test images of {len(classes)} classes in")
+    print(f"  {directory}\n\nNext:")
+    settings = ["dataset=folder", f"datasets.folder.path={directory}"]
+    if (side := train.images.shape[-1]) != params.datasets.get("folder", {}).get("size"):
+        settings.append(f"datasets.folder.size={side}")
+    print("  dvc exp run " + " ".join(f"-S {shlex.quote(setting)}" for setting in settings))
+
+
+def study_list() -> None:
+    """Print what studies there are, and what they ask."""
+    from mnistflow import studies
+
+    for name in studies.names():
+        study = studies.load(name)
+        print(f"{name}: {len(study.entries)} entries, {len(study.experiments())} experiments\n    {study.question}")
+
+
+def study_run(name: str, only: Sequence[str], jobs: int, full: bool) -> None:
+    """Run the experiments of a study that have not been run yet; run it again to go on where it stopped.
+
+    Each is a DVC experiment of its own, on the commit that is checked out. One that comes to the same params and the
+    same code as an experiment there is already, whatever that is called, is not run again.
+    """
+    from mnistflow import check, experiments, studies, tracking  # here, because they take seconds to import
+
+    if changed := experiments.changed_files():
+        raise ValueError(
+            f"not committed: {', '.join(changed)}; every experiment would take it along. Commit it first, or take it "
+            f"back: git checkout {' '.join(changed)}"
+        )
+    study = studies.load(name, full=full)
+    wanted = study.experiments(only)
+    with tracking.lock("study"):
+        _bring_data(study)
+        for experiment in wanted:
+            if found := check.document_problems(experiment.document):
+                raise ParamsError([f"{name}: {experiment.name}: {problem}" for problem in found])
+        code, there = experiments.code(), experiments.results()
+        missing = [each for each in wanted if each.find(there, code) is None]
+        print(f"{name}: {len(wanted)} experiments, {len(wanted) - len(missing)} of them there already", flush=True)
+        failed = _run_experiments(missing, {each.name for each in there}, jobs)
+        runs = _name_study(study)
+    if failed:
+        raise ValueError("\n  ".join([f"{len(failed)} of {len(missing)} experiments failed; see", *failed]))
+    print(f"{runs} MLflow runs carry the tag study.{name}\n\nNext: mnistflow study show {name}")
+
+
+def study_show(name: str) -> None:
+    """Print what a study has come to, and write it to studies/results/ as Markdown, CSV and figure."""
+    from mnistflow import durations, experiments, figures, studies  # here, because they take seconds to import
+    from mnistflow.files import whole, write_csv
+
+    code, there, seconds = experiments.code(), experiments.results(), durations.seconds_per_epoch()
+    study = studies.load(name)
+    rows = studies.table(study, there, code, seconds)
+    # What was run in full beside what was cut short.
+    in_full = studies.table(studies.load(name, full=True), there, code, seconds)
+    rows += [row for row, cut in zip(in_full, list(rows), strict=True) if row.results and row.results != cut.results]
+    if not any(row.results for row in rows):
+        raise ValueError(f"nothing of {name} has been run by the committed code yet; mnistflow study run {name}")
+    cells = [row.cells(study.columns) for row in rows]
+    lines = studies.markdown(study, cells)
+    print("\n".join(lines))
+    results = studies.FOLDER / "results"
+    with whole(results / f"{name}.md") as beside:
+        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    headings = list(dict.fromkeys(heading for row in cells for heading in row))
+    write_csv(results / f"{name}.csv", [{heading: row.get(heading, "") for heading in headings} for row in cells])
+    curves = {row.entry.name: [result.history for result in row.results] for row in rows if row.results}
+    figures.save(figures.study(study.title, curves), results / f"{name}.png", dpi=110)
+    print(f"\nwritten to {results / name}.md, .csv and .png")
+
+
+def _bring_data(study: Study) -> None:
+    """Fetch the data sets of a study here, once, for the copies that its experiments run in."""
+    from mnistflow import datasets
+    from mnistflow.datasets.folder import write_folder
+
+    params, paths = load(), Paths.load()
+    used = {str(each.document["dataset"]) for each in study.experiments()} - {"folder"}
+    for name in sorted(used | set(study.exports.values())):
+        datasets.build(name, params.datasets[name]).fetch(paths.raw / name, params.download.timeout)
+    for folder, name in study.exports.items():
+        if not Path(folder).is_dir():
+            write_folder(datasets.build(name, params.datasets[name]).read(paths.raw / name), Path(folder))
+
+
+def _run_experiments(missing: Sequence[Experiment], taken: set[str], jobs: int) -> list[str]:
+    """Run experiments behind a bar; returns the logs of those that failed."""
+    from tqdm import tqdm
+
+    from mnistflow import experiments
+
+    document = read_yaml(Path("params.yaml"))
+    assert isinstance(document, dict)  # a study could not have been read with another
+    planned = [each.planned(document, taken) for each in missing]
+    failed: list[str] = []
+    with tqdm(total=len(planned), unit="experiment", disable=None if planned else True) as bar:
+        for ended in experiments.run(planned, jobs, project_root() / ".mnistflow" / "experiments"):
+            bar.update()
+            outcome = "done"
+            if ended.status != 0:
+                failed.append(str(ended.log))
+                outcome = f"FAILED: {ended.last_line}"
+            tqdm.write(f"  {ended.planned.name}: {outcome} ({ended.seconds:.0f} s)", file=sys.stdout)
+            sys.stdout.flush()
+    return failed
+
+
+def _name_study(study: Study) -> int:
+    """Tag the MLflow runs of a study; returns how many there are."""
+    from mnistflow import experiments, studies, tracking
+
+    settings = load().tracking
+    if not settings.enabled:
+        return 0
+    rows = studies.table(study, experiments.results(), experiments.code(), {})
+    found = [(row.entry.name, result.weights, result.chosen) for row in rows for result in row.results]
+    return tracking.name_study(settings, study.name, found)
+
+
+def _count(text: str) -> int:
+    """A number above 0, for argparse."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return int(text)

@@ -59,6 +59,12 @@ class Ended:
     seconds: float
     log: Path
 
+    @property
+    def last_line(self) -> str:
+        """Of what it printed: where DVC says why it failed."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
+        return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What git has

@@ -6,7 +6,7 @@ Drawn without pyplot's global state, and with the same bytes each time.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from mnistflow.files import whole
 from mnistflow.inference import confusion_counts
 
-__all__ = ["confusion", "curves", "mistakes", "samples", "save"]
+__all__ = ["confusion", "curves", "mistakes", "samples", "save", "study"]
 
 # Okabe and Ito's colours, told apart with any colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -186,3 +186,33 @@ def _axes(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, l
     FigureCanvasAgg(figure)
     places = figure.subplots(rows, columns, squeeze=False)
     return figure, list(places.flat)
+
+
+def study(title: str, curves: Mapping[str, Sequence[Sequence[dict[str, str]]]]) -> Figure:
+    """Accuracy after each epoch of several systems: the mean over seeds, with the range they span.
+
+    Args:
+        title: of the whole.
+        curves: the rows of history.csv of each seed, by the name of the system. Drawn is the test accuracy, or where
+            that was not reported the validation accuracy.
+    """
+    colours = [BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
+    with rc_context(STYLE):
+        figure, (axes,) = _axes(1, 1, (10, 0.22 * len(curves) + 3.6))
+        for number, (name, seeds) in enumerate(curves.items()):
+            epochs = range(min(map(len, seeds)))
+            values = np.array(
+                [
+                    [float(rows[epoch]["test_accuracy"] or rows[epoch]["val_accuracy"]) for epoch in epochs]
+                    for rows in seeds
+                ]
+            )  # (seeds, epochs)
+            at = [epoch + 1 for epoch in epochs]
+            colour, line = colours[number % len(colours)], ("-", "--", ":")[number // len(colours) % 3]
+            axes.plot(at, values.mean(axis=0), color=colour, linestyle=line, marker="o", markersize=3.5, label=name)
+            axes.fill_between(at, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(title=title, xlabel="epoch", ylabel="accuracy")
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        return figure

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mnistflow.artifacts import Inputs, Split
-from mnistflow.datasets import LabelledImages
+from mnistflow.datasets import Published
 from mnistflow.files import sha256
 from mnistflow.provenance import digest
 from mnistflow.splits import stratified
@@ -33,11 +33,9 @@ def moments(images: Tensor) -> tuple[float, float]:
 
 
 def prepare(
-    train: LabelledImages,
-    test: LabelledImages,
+    published: Published,
     *,
     dataset: str,
-    classes: Sequence[str],
     validation_size: int | float,
     normalize: Literal["standard", "unit"] | list[float],
     pad: int,
@@ -47,10 +45,8 @@ def prepare(
     """Hold out a validation split and normalise all three by the statistics of what is left to train on.
 
     Args:
-        train: the published training part.
-        test: the published test part; nothing is computed from it.
+        published: the images; nothing is computed from the test part.
         dataset: the name of the data set.
-        classes: their names, by label.
         validation_size: number (int) or share (float) of the training images held out, stratified; 0 for none.
         normalize: ``standard`` for mean 0 and variance 1 over the pixels of the training split, before padding;
             ``unit`` for [0, 1]; or a fixed mean and standard deviation of images in [0, 1].
@@ -64,6 +60,7 @@ def prepare(
     Raises:
         ValueError: the split is impossible, or all training pixels are alike.
     """
+    train, test, classes = published
     kept, held_out = stratified(train.labels, validation_size, seed)
     mean, std = 0.0, 1.0
     if normalize == "standard":
@@ -72,7 +69,7 @@ def prepare(
             raise ValueError("preprocess.normalize: all training pixels are alike, so 'standard' cannot scale them")
     elif normalize != "unit":
         mean, std = normalize
-    inputs = Inputs(dataset, tuple(classes), pad, mean, std)
+    inputs = Inputs(dataset, classes, pad, mean, std)
 
     def split(images: Tensor, labels: Tensor, indices: Tensor) -> Split:
         return Split(inputs.normalise(images.to(device)).cpu(), labels, indices, inputs)

@@ -18,7 +18,7 @@ from mnistflow.experiments import Planned, Result, override
 from mnistflow.files import read_yaml
 from mnistflow.params import Block, Name, ParamsError, nearest
 
-__all__ = ["Entry", "Experiment", "Row", "Study", "load", "names", "table"]
+__all__ = ["FOLDER", "Entry", "Experiment", "Row", "Study", "load", "markdown", "names", "table"]
 
 FOLDER = Path("studies")
 Overrides = dict[str, JsonValue]
@@ -57,7 +57,8 @@ class Experiment:
 
     name: str  # that DVC knows it by, unless it is taken
     overrides: Overrides
-    chosen: dict[str, JsonValue]  # the params it comes to, as Params.chosen has them
+    document: dict[str, JsonValue]  # params.yaml with these in it
+    chosen: dict[str, JsonValue]  # of that, as Params.chosen has it
 
     def planned(self, document: Mapping[str, JsonValue], taken: set[str]) -> Planned:
         """The experiment for DVC, under a name that is free."""
@@ -180,11 +181,12 @@ def _entry(
     experiments = []
     for seed in study.seeds:
         overrides = {"seed": seed, **cut}
-        chosen, problems = params.parse(_changed(base, overrides))
+        document = _changed(base, overrides)
+        chosen, problems = params.parse(document)
         if chosen is None or problems:
             raise ParamsError([f"{path}: {name}: {problem}" for problem in problems])
         suffix = "-full" if full and block.limit else ""
-        experiments.append(Experiment(f"{path.stem}-{name}-{seed}{suffix}", overrides, chosen.chosen()))
+        experiments.append(Experiment(f"{path.stem}-{name}-{seed}{suffix}", overrides, document, chosen.chosen()))
     whole, _ = params.parse(uncut)
     assert whole is not None
     return Entry(
@@ -270,6 +272,22 @@ def table(study: Study, results: Sequence[Result], code: tuple[str, ...], second
         Row(entry, tuple(found for each in entry.experiments if (found := each.find(results, code))), seconds)
         for entry in study.entries
     ]
+
+
+def markdown(study: Study, cells: Sequence[Mapping[str, str]]) -> list[str]:
+    """The table as lines of Markdown; columns that say nothing in any row are left out."""
+    headings = [
+        heading
+        for heading in dict.fromkeys(heading for row in cells for heading in row)
+        if any(row.get(heading) for row in cells)
+    ]
+    rows = [headings, *([row.get(heading, "") for heading in headings] for row in cells)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return [f"## {study.title}", "", study.question, "", *lines]
 
 
 def _spread(values: Sequence[float], form: str = ".2f") -> str:

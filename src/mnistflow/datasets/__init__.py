@@ -4,9 +4,9 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 
-from mnistflow.datasets.registry import DATASETS, Dataset, LabelledImages
+from mnistflow.datasets.registry import DATASETS, Dataset, LabelledImages, Published
 
-__all__ = ["DATASETS", "Dataset", "LabelledImages", "build"]
+__all__ = ["DATASETS", "Dataset", "LabelledImages", "Published", "build"]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

@@ -6,7 +6,7 @@ import gzip
 import importlib.util
 from pathlib import Path
 
-from mnistflow.datasets.registry import Dataset, LabelledImages, register
+from mnistflow.datasets.registry import Dataset, LabelledImages, Published, register
 from mnistflow.files import sha256, whole
 
 __all__ = ["Digits"]
@@ -20,7 +20,7 @@ TEST_IMAGES = 360  # the last fifth, in the order of the file: there is no publi
 class Digits(Dataset):
     """Brought from 8 x 8 in 17 grey levels to ``size`` x ``size`` in 256, bilinearly."""
 
-    classes = tuple("0123456789")
+    classes: tuple[str, ...] = tuple("0123456789")
     training_images = 1797 - TEST_IMAGES
 
     def __init__(self, *, size: int = 28) -> None:
@@ -42,7 +42,7 @@ class Digits(Dataset):
         _verify(target)
         print(f"digits: {target} is in place and verified")
 
-    def read(self, folder: Path) -> tuple[LabelledImages, LabelledImages]:
+    def read(self, folder: Path) -> Published:
         """Read the file; its last fifth is the test part."""
         import numpy as np
         import torch
@@ -56,9 +56,10 @@ class Digits(Dataset):
         images = F.interpolate(small, self.image_size, mode="bilinear", align_corners=False)
         images = images.round().to(torch.uint8)[:, 0]  # (1797, size, size)
         labels = table[:, -1].long()
-        return (
+        return Published(
             LabelledImages(images[:-TEST_IMAGES], labels[:-TEST_IMAGES]),
             LabelledImages(images[-TEST_IMAGES:], labels[-TEST_IMAGES:]),
+            self.classes,
         )
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
+
+from mnistflow.files import project_root
 
 if TYPE_CHECKING:  # torch takes seconds to import, and fetching does not need it
     from torch import Tensor
 
-__all__ = ["DATASETS", "Dataset", "LabelledImages", "register"]
+__all__ = ["DATASETS", "Dataset", "LabelledImages", "Published", "named_folder", "register"]
 
 
 class LabelledImages(NamedTuple):
@@ -20,23 +23,34 @@ class LabelledImages(NamedTuple):
     labels: Tensor  # (N,) int64
 
 
+class Published(NamedTuple):
+    """A data set as it was published: who trains holds out validation images from ``train``."""
+
+    train: LabelledImages
+    test: LabelledImages
+    classes: tuple[str, ...]  # their names, by label
+
+
 class Dataset(ABC):
-    """A published set of images, with a training part and a test part.
+    """A set of images with a training part and a test part.
 
     The keyword-only parameters of a subclass's ``__init__`` are the keys of its block in params.yaml. ``__init__``
-    raises ValueError for a value that cannot work, and touches no data.
+    raises ValueError for a value that cannot work, its key first (``path: there is no folder ...``), and opens no
+    image.
     """
 
-    classes: tuple[str, ...]
+    name: ClassVar[str]  # that it is registered by
+    classes: tuple[str, ...] | None  # their names, by label; None where only reading the files tells
     training_images: int | None  # None where only reading the files tells
     image_size: tuple[int, int]  # height, width
     source: Path | None = None  # the folder that the user brings, absolute
 
     @abstractmethod
     def fetch(self, folder: Path, timeout: float) -> None:
-        """Put the original files into ``folder``, each verified by its SHA-256 before it gets there.
+        """Put what :meth:`read` needs into ``folder``, whole or not at all.
 
-        Files that are in place already are verified and used.
+        Published files are verified by their SHA-256 before they get there; those that are in place already are
+        verified and used.
 
         Args:
             folder: where the files go; made if it is missing.
@@ -47,8 +61,8 @@ class Dataset(ABC):
         """
 
     @abstractmethod
-    def read(self, folder: Path) -> tuple[LabelledImages, LabelledImages]:
-        """Read what :meth:`fetch` put into ``folder``: the training part and the test part.
+    def read(self, folder: Path) -> Published:
+        """Read what :meth:`fetch` put into ``folder``.
 
         Raises:
             ValueError: a file is missing or damaged; names it.
@@ -65,7 +79,13 @@ def register(name: str) -> Callable[[D], D]:
 
     def add(cls: D) -> D:
         assert name not in DATASETS, name
+        cls.name = name
         DATASETS[name] = cls
         return cls
 
     return add
+
+
+def named_folder(path: str) -> Path:
+    """The folder that the user names in params.yaml, absolute: ``~`` is expanded, a relative one is the project's."""
+    return project_root() / os.path.expanduser(path)  # noqa: PTH111 - never raises
