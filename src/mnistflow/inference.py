@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from mnistflow.artifacts import Split
 from mnistflow.recipes import Loss, LossName
 
-__all__ = ["confusion_counts", "logits_of", "measure", "probabilities"]
+__all__ = [
+    "LayerOutput",
+    "confusion_counts",
+    "layer_outputs",
+    "logits_of",
+    "measure",
+    "probabilities",
+    "worked_convolution",
+]
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """What one module of a network made of some images."""
+
+    name: str  # as in the names of the weights: "features.0"
+    module: nn.Module
+    output: Tensor  # (N, ...), a copy
+
+    @property
+    def kind(self) -> str:
+        """The class of the module: ``Conv2d``."""
+        return type(self.module).__name__
 
 
 @torch.inference_mode()
@@ -23,11 +50,36 @@ def logits_of(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     Returns:
         (N, classes) float32, on the device of the images.
     """
-    before = model.training
-    model.eval()
-    outputs = [model(batch) for batch in images.split(batch_size)]
-    model.train(before)
-    return torch.cat(outputs)
+    with _evaluating(model):
+        return torch.cat([model(batch) for batch in images.split(batch_size)])
+
+
+@torch.inference_mode()
+def layer_outputs(model: nn.Module, images: Tensor) -> list[LayerOutput]:
+    """Run a network in evaluation mode and keep what its modules give on the way.
+
+    Only modules without parts of their own count, and only where they give a tensor: what ``forward`` computes between
+    them with functions is not seen.
+
+    Args:
+        model: on the device of the images; left in the mode it was in, and without hooks.
+        images: (N, C, H, W) float32, normalised.
+
+    Returns:
+        One for each call of a module, in the order of the calls.
+    """
+    seen: list[LayerOutput] = []
+
+    def keep(name: str, module: nn.Module, _: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            seen.append(LayerOutput(name, module, output.clone()))  # the next module may work in place
+
+    with _evaluating(model), contextlib.ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if next(module.children(), None) is None:
+                hooks.callback(module.register_forward_hook(partial(keep, name)).remove)
+        model(images)
+    return seen
 
 
 def measure(model: nn.Module, split: Split, loss: Loss, batch_size: int = 1000) -> tuple[float, float]:
@@ -59,3 +111,29 @@ def probabilities(logits: Tensor, loss: LossName) -> Tensor:
 def confusion_counts(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
     """How many images of each label got each prediction: (classes, classes) int64 from two of (N,)."""
     return (labels * classes + predictions).bincount(minlength=classes**2).reshape(classes, classes)
+
+
+def worked_convolution() -> tuple[nn.Sequential, Tensor]:
+    """A convolution small enough to follow by hand, with ReLU, pooling and flattening behind it.
+
+    Returns:
+        The network, and its input: (1, 1, 5, 5) float32.
+    """
+    rows = [[3, 3, 2, 1, 0], [2, 3, 2, 1, 0], [3, 3, 2, 1, 0], [4, 3, 2, 1, 0], [1, 3, 2, 1, 0]]
+    kernel = [[0, 1, 2], [2, 2, 0], [0, 1, 2]]
+    convolution = nn.Conv2d(1, 1, 3, bias=False)
+    convolution.weight = nn.Parameter(torch.tensor([[kernel]], dtype=torch.float32), requires_grad=False)
+    network = nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(2, stride=2, padding=1), nn.Flatten())
+    return network, torch.tensor([[rows]], dtype=torch.float32)
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards each module is back in its own."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
