@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import torch
 
-from mnistflow import figures, models, stage, tracking
+from mnistflow import devices, figures, models, stage, tracking
 from mnistflow.artifacts import read_split
 from mnistflow.files import read_csv
 from mnistflow.params import load
@@ -17,8 +17,10 @@ from mnistflow.paths import Paths
 def main() -> None:
     params, paths = load(), Paths.load()
     count, dpi = params.plot.samples, params.plot.dpi
-    _, card = models.load(paths.weights)
-    train, test = read_split(paths.train_split), read_split(paths.test_split)
+    devices.repeatable(1, torch.device("cpu"))  # enough for the one image that goes through the network here
+    model, card = models.load(paths.weights)
+    train, validation = read_split(paths.train_split), read_split(paths.validation_split)
+    test = read_split(paths.test_split)
     classes = test.inputs.classes
     rows = read_csv(paths.predictions)
     predictions = torch.tensor([classes.index(row["prediction"]) for row in rows])
@@ -27,9 +29,13 @@ def main() -> None:
     with tracking.recording(params, paths, card.determinants) as record:
         drawn = {
             "samples": figures.samples(train.images[:count], train.labels[:count], classes, "Training images"),
+            "grid": figures.grid(train, validation, params.plot.first_image),
             "curves": figures.curves(read_csv(paths.history), read_csv(paths.steps)),
             "confusion": figures.confusion(test.labels, predictions, classes),
             "mistakes": figures.mistakes(test.images, test.labels, predictions, probabilities, classes, count),
+            "predictions": figures.predictions(test.images, test.labels, predictions, probabilities, classes, count),
+            "inside": figures.inside(model, test.images[0], int(test.labels[0]), classes, card.loss),
+            "convolution": figures.convolution(),
         }
         for name, figure in drawn.items():
             figures.save(figure, paths.figures / f"{name}.png", dpi)

@@ -35,7 +35,11 @@ def test_the_committed_file_is_right(params: Path) -> None:
         ("padding: 2", "paddin: 2", "models.lenet5.paddin: unknown key; did you mean 'padding'?"),
         ("padding: 2", "padding: two", "models.lenet5.padding: expected integer; got 'two'"),
         ("padding: 2", "padding: -2", "models.lenet5.padding: must be 0 to 512, not -2"),
-        ("pooling: max", "pooling: mean", "models.lenet5.pooling: expected 'max', 'average' or 'subsample'; got 'mean'"),
+        (
+            "pooling: max",
+            "pooling: mean",
+            "models.lenet5.pooling: expected 'max', 'average' or 'subsample'; got 'mean'",
+        ),
         ("    - 256", "    - 0", "models.mlp.hidden: every width must be 1 to 1,000,000, not [512, 0]"),
         ("dropout: 0.0", "dropout: 1.5", "models.mlp.dropout: must be at least 0 and less than 1"),
         ("architecture: lenet5", "architecture: lenet", "models.lenet5.architecture: there is no architecture 'lenet'"),

@@ -2,13 +2,23 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import Splits
+from conftest import ROOT, Splits
 from sklearn.metrics import confusion_matrix
-from torch import nn
+from torch import Tensor, nn
 
 from mnistflow import models
-from mnistflow.inference import confusion_counts, logits_of, measure, probabilities
+from mnistflow.inference import (
+    confusion_counts,
+    layer_outputs,
+    logits_of,
+    measure,
+    probabilities,
+)
+from mnistflow.params import load
 from mnistflow.recipes import make_loss
+
+BLOCKS = load(ROOT / "params.yaml").models
+assert BLOCKS
 
 
 def network() -> nn.Module:
@@ -36,9 +46,11 @@ def test_measuring_is_the_mean_over_images(digits: Splits) -> None:
     assert loss == pytest.approx(float(-chances[range(len(split)), split.labels].log().mean()), rel=1e-5)
 
 
-def test_probabilities_after_cross_entropy_are_the_softmax() -> None:
-    row = probabilities(torch.tensor([[2.0, 1.0, -1.0]]), "cross_entropy")
-    torch.testing.assert_close(row, torch.tensor([[0.705, 0.260, 0.035]]), atol=1e-3, rtol=0)
+def test_softmax_and_cross_entropy_are_those_worked_out_by_hand() -> None:
+    logits, labels = torch.tensor([[2.0, 1.0, -1.0], [0.5, 1.5, 0.3]]), torch.tensor([0, 1])
+    chances = probabilities(logits, "cross_entropy")
+    torch.testing.assert_close(chances[0], torch.tensor([0.7054, 0.2595, 0.0351]), atol=5e-5, rtol=0)
+    assert float(make_loss("cross_entropy")(logits, labels)) == pytest.approx(0.43064, abs=5e-6)
 
 
 def test_probabilities_after_mse_are_clipped_and_divided_by_their_sum() -> None:
@@ -53,3 +65,53 @@ def test_confusion_counts_are_those_of_scikit_learn() -> None:
         confusion_counts(labels, predictions, 5).tolist()
         == confusion_matrix(labels, predictions, labels=range(5)).tolist()
     )
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_layer_of_every_model_is_seen_on_the_way(name: str, digits: Splits) -> None:
+    block, images = BLOCKS[name], digits[2].images[:3]
+    model = models.build(block.architecture, digits[2].image_shape, 10, block.arguments)
+    layers = layer_outputs(model, images)
+    parts = {path: part for path, part in model.named_modules() if not list(part.children())}
+    assert {layer.name: layer.module for layer in layers} == parts
+    assert all(layer.kind == type(parts[layer.name]).__name__ for layer in layers)
+    assert all(len(layer.output) == 3 for layer in layers)
+    assert torch.equal(layers[-1].output, logits_of(model, images, batch_size=3))
+
+
+class Twice(nn.Module):
+    """Uses one module twice, works in place, and has parts that stay as they are while the others train."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4).eval()
+        self.dropout = nn.Dropout(0.5)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(2):
+            x = self.act(self.dropout(self.norm(self.dense(x))))
+        return x
+
+
+def modes(model: nn.Module) -> list[bool]:
+    return [module.training for module in model.modules()]
+
+
+def test_looking_at_layers_leaves_a_model_as_it_was() -> None:
+    torch.manual_seed(0)
+    model = Twice()
+    before, state = modes(model), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert before == [True, True, False, True, True]
+    layers = layer_outputs(model, torch.randn(8, 4))
+    assert [layer.name for layer in layers] == ["dense", "norm", "dropout", "act"] * 2
+    _, norm, dropout, act, *_ = (layer.output for layer in layers)
+    assert torch.equal(dropout, norm), "it must run in evaluation mode"
+    assert norm.min() < 0, "what works in place later must not reach what was kept"
+    assert torch.equal(act, norm.relu())
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        layer_outputs(model, torch.randn(8, 5))
+    assert modes(model) == before
+    assert not any(module._forward_hooks for module in model.modules())
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())

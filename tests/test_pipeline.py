@@ -125,7 +125,8 @@ def test_a_run_leaves_everything_it_promises(finished: Checkout) -> None:
     for path in (paths.train_split, paths.validation_split, paths.test_split, paths.weights):
         assert (finished.folder / path).stat().st_size > 1000
     figures = sorted(path.name for path in (finished.folder / paths.figures).iterdir())
-    assert figures == ["confusion.png", "curves.png", "mistakes.png", "samples.png"]
+    drawn = ("confusion", "convolution", "curves", "grid", "inside", "mistakes", "predictions", "samples")
+    assert figures == [f"{name}.png" for name in drawn]
 
     data = read_json(finished.folder / paths.data_metrics)
     assert (data["train_images"], data["validation_images"], data["test_images"]) == (1293, 144, 360)

@@ -93,9 +93,9 @@ def test_a_result_is_one_run_that_holds_everything(finished: Checkout, run: tupl
     commit = finished.git("rev-parse", "HEAD^").strip()
     assert tags["mlflow.source.git.commit"] == commit
     assert found["data"] == [("digits", str(data["digest"])[:32])]
-    names = ("confusion.png", "curves.png", "mistakes.png", "samples.png")
+    names = ("confusion", "convolution", "curves", "grid", "inside", "mistakes", "predictions", "samples")
     assert found["files"] == [
-        *(f"figures/{name}" for name in names),
+        *(f"figures/{name}.png" for name in names),
         "evaluation/evaluate.json",
         "evaluation/predictions.csv",
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from mnistflow.artifacts import Split
+from mnistflow.inference import evaluating
 from mnistflow.models import ACTIVATIONS
 from mnistflow.recipes import Loss
 
@@ -55,21 +56,15 @@ def layers(model: nn.Module, split: Split, loss: Loss, count: int = 1000) -> lis
         units = output.detach().transpose(0, 1).flatten(1)  # (units, images x places)
         dead[passed[-1]] = int((units.amax(dim=1) - units.amin(dim=1) < 1e-6).sum())
 
-    hooks: list[RemovableHandle] = []
-    for module in model.modules():
-        if module in names:
-            hooks.append(module.register_forward_hook(see_layer))
-        elif isinstance(module, ACTIVATION_TYPES):
-            hooks.append(module.register_forward_hook(see_activation))
-    before = model.training
-    model.eval()  # so that dropout draws nothing and batch normalisation learns nothing
-    try:
+    # In evaluation mode dropout draws nothing and batch normalisation learns nothing.
+    with evaluating(model), contextlib.ExitStack() as hooks:
+        for module in model.modules():
+            if module in names:
+                hooks.callback(module.register_forward_hook(see_layer).remove)
+            elif isinstance(module, ACTIVATION_TYPES):
+                hooks.callback(module.register_forward_hook(see_activation).remove)
         value = loss(model(split.images[:count]), split.labels[:count])
         gradients = torch.autograd.grad(value, [module.weight for module in passed])
-    finally:
-        for hook in hooks:
-            hook.remove()
-        model.train(before)
     return [
         Layer(
             layer=names[module],

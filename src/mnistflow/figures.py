@@ -6,22 +6,46 @@ Drawn without pyplot's global state, and with the same bytes each time.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from torch import Tensor
+from torch import Tensor, nn
 
+from mnistflow.artifacts import Split
 from mnistflow.files import whole
-from mnistflow.inference import confusion_counts
+from mnistflow.inference import (
+    LayerOutput,
+    confusion_counts,
+    layer_outputs,
+    logits_of,
+    probabilities,
+)
+from mnistflow.recipes import LossName
 
-__all__ = ["confusion", "curves", "mistakes", "samples", "save", "study"]
+__all__ = [
+    "confusion",
+    "convolution",
+    "curves",
+    "grid",
+    "inside",
+    "mistakes",
+    "predictions",
+    "samples",
+    "save",
+    "study",
+    "worked_convolution",
+]
 
 # Okabe and Ito's colours, told apart with any colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
@@ -36,6 +60,12 @@ STYLE: dict[Any, Any] = {  # the keys of matplotlib's rcParams
     "lines.linewidth": 1.8,
     "legend.frameon": False,
 }
+SIGNED = LinearSegmentedColormap.from_list("signed", [BLUE, "white", ORANGE])
+
+# A module that is one of these begins a row of the figure `inside`, and so does one that changes how many values flow.
+LAYERS = (nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d)
+WIDTH = 10.0  # inches, of a row there
+MAPS, UNITS, STRIP, CHANCES, ROWS = 16, 40, 1024, 20, 30  # maps, weights of units, values, classes, rows shown at most
 
 
 def save(figure: Figure, path: Path, dpi: int) -> None:
@@ -54,7 +84,50 @@ def samples(images: Tensor, labels: Tensor, classes: Sequence[str], title: str) 
         title: of the whole.
     """
     captions = [classes[int(label)] for label in labels]
-    return _grid(images, captions, title, "no image")
+    return _pictures(images, captions, title, "no image")
+
+
+def grid(train: Split, validation: Split, first: int) -> Figure:
+    """Nine consecutive training images with their numbers; below them, what tensor a network is given to train on.
+
+    Args:
+        train: at least one image.
+        validation: the images held out of the same original file; may be empty.
+        first: the number in that file of the first image; where nine do not follow, the last nine are drawn.
+    """
+    numbers, places = torch.cat([train.indices, validation.indices]).sort()
+    start = min(int(torch.searchsorted(numbers, first)), max(len(numbers) - 9, 0))
+    images, captions = [], []
+    for number, place in zip(numbers[start : start + 9].tolist(), places[start : start + 9].tolist(), strict=True):
+        split, at = (train, place) if place < len(train) else (validation, place - len(train))
+        images.append(split.images[at])
+        captions.append(f"{train.inputs.classes[int(split.labels[at])]}\nnumber {number}")
+    shape, dtype = tuple(train.images.shape), str(train.images.dtype).removeprefix("torch.")
+    low, high = (float(limit) for limit in train.images.aminmax())
+    below = f"train: {shape} {dtype}, min {low:.3f}, max {high:.3f}"
+    return _pictures(torch.stack(images), captions, "Training images", "no image", columns=3, below=below)
+
+
+def predictions(
+    images: Tensor, labels: Tensor, predictions: Tensor, probabilities: Tensor, classes: Sequence[str], count: int
+) -> Figure:
+    """The first images, right or wrong, with what they were read as; the wrong ones have a frame and a sign.
+
+    Args:
+        images: (N, C, H, W) float.
+        labels: (N,) integers.
+        predictions: (N,) integers.
+        probabilities: (N,) float, of the predictions.
+        classes: their names.
+        count: how many are drawn at most.
+    """
+    shown = range(min(count, len(labels)))
+    wrong = [i for i in shown if labels[i] != predictions[i]]
+    captions = [
+        f"{_reading(int(labels[i]), int(predictions[i]), classes)}\n{float(probabilities[i]):.0%}" for i in shown
+    ]
+    title = f"The first {len(shown):,} of {len(labels):,} test images; ✗ misread: {len(wrong):,}"
+    return _pictures(images[: len(shown)], captions, title, "no image", wrong=wrong)
 
 
 def mistakes(
@@ -79,7 +152,7 @@ def mistakes(
     title = f"{len(wrong):,} of {len(labels):,} test images misclassified"
     if len(worst) < len(wrong):
         title += f"; the {len(worst)} with the highest probability"
-    return _grid(images[worst], captions, title, "no mistake")
+    return _pictures(images[worst], captions, title, "no mistake")
 
 
 def curves(history: Sequence[dict[str, str]], steps: Sequence[dict[str, str]]) -> Figure:
@@ -150,35 +223,283 @@ def confusion(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> Fi
         return figure
 
 
-def _grid(images: Tensor, captions: Sequence[str], title: str, nothing: str) -> Figure:
-    """Images beside and below one another, each under its caption; in one axes, for forty take seconds to lay out."""
-    columns = min(10, max(len(images), 1))
-    rows = max(1, math.ceil(len(images) / columns))
-    lines = 1 + max((caption.count("\n") for caption in captions), default=0)
-    width, above = 1.2, 0.18 * lines + 0.08  # inches: of a place, and of its caption
-    size = (max(width * columns, 5.0), (1.0 + above) * rows + 0.45)
+def inside(model: nn.Module, image: Tensor, label: int, classes: Sequence[str], loss: LossName) -> Figure:
+    """An image on its way through a network: what the first layer looks for, what each layer gives, the probabilities.
+
+    Args:
+        model: of any architecture; in any mode, on the CPU.
+        image: (C, H, W) float32, normalised.
+        label: its class.
+        classes: their names.
+        loss: the one the network was trained with.
+    """
+    classes = [name if len(name) <= 30 else f"{name[:29]}…" for name in classes]
+    layers = layer_outputs(model, image[None])
+    logits = logits_of(model, image[None], batch_size=1)
+    rows = _rows(layers, image)
+    if rows and rows[-1][1].shape == logits.shape:
+        rows.pop()  # the logits themselves; their probabilities are drawn
     with rc_context(STYLE):
-        figure = Figure(figsize=size)
-        FigureCanvasAgg(figure)
-        figure.text(
-            0.5, 1 - 0.12 / size[1], title if captions else f"{title}: {nothing}", fontsize=11, ha="center", va="top"
-        )
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.axis("off")
-        margin = (size[0] - width * columns) / 2
-        for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
-            left = margin + width * (place % columns)
-            top = 0.45 + (1.0 + above) * (place // columns)
-            middle = left + width / 2
-            axes.text(middle, top + above - 0.06, caption, fontsize=8, ha="center", va="bottom", linespacing=1.1)
-            axes.imshow(
-                image[0].numpy(),
-                cmap="gray_r",
-                interpolation="nearest",
-                extent=(middle - 0.46, middle + 0.46, top + above + 0.92, top + above),
-            )
-        axes.set(xlim=(0, size[0]), ylim=(size[1], 0), aspect="equal")
+        figure, axes = _page()
+        title = f"Inside {type(model).__name__}: {classes[label]}, from pixels to probabilities"
+        axes.text(0, 0.1, title, fontsize=11, va="top")
+        width, height = _fitted(image[0], 1.3)
+        _picture(axes, image[0], 0, 0.45, width, height)
+        _frame(axes, 0, 0.45, width, height, GREY, 0.6)
+        legend = "Below: white is 0, orange above it, blue below it; each row has a scale of its own."
+        axes.text(width + 0.2, 0.45 + height, legend, fontsize=8, color=GREY, va="bottom")
+        top = _weights(axes, height + 0.7, layers, image, classes if not rows else ())
+        for name, output in rows[:ROWS]:
+            top = _layer(axes, top, name, output[0])
+        if len(rows) > ROWS:
+            axes.text(0, top, f"and {len(rows) - ROWS} more layers", fontsize=9, va="top")
+            top += 0.4
+        top = _bars(axes, top, probabilities(logits, loss)[0], label, classes)
+        _cut(figure, WIDTH, top)
         return figure
+
+
+def worked_convolution() -> tuple[nn.Sequential, Tensor]:
+    """A convolution small enough to follow by hand, with ReLU, pooling and flattening behind it.
+
+    Returns:
+        The network, and its input: (1, 1, 5, 5) float32.
+    """
+    rows = [[3, 3, 2, 1, 0], [2, 3, 2, 1, 0], [3, 3, 2, 1, 0], [4, 3, 2, 1, 0], [1, 3, 2, 1, 0]]
+    kernel = [[0, 1, 2], [2, 2, 0], [0, 1, 2]]
+    convolution = nn.Conv2d(1, 1, 3, bias=False)
+    convolution.weight = nn.Parameter(torch.tensor([[kernel]], dtype=torch.float32), requires_grad=False)
+    network = nn.Sequential(convolution, nn.ReLU(), nn.MaxPool2d(2, stride=2, padding=1), nn.Flatten())
+    return network, torch.tensor([[rows]], dtype=torch.float32)
+
+
+def convolution() -> Figure:
+    """How a convolution works, in numbers, with ReLU, pooling and flattening behind it."""
+    network, image = worked_convolution()
+    kernel = network.get_parameter("0.weight").detach()
+    convolved, rectified, pooled, flat = (layer.output for layer in layer_outputs(network, image))
+    window = image[0, 0, :3, :3]
+    products = [f"{x:.0f} · {w:.0f}" for x, w in zip(window.flatten(), kernel.flatten(), strict=True)]
+    last = rectified[0, 0, -2:, -2:].flatten()
+    relu = "ReLU: nothing is below 0,\nso nothing changes" if torch.equal(convolved, rectified) else "ReLU"
+    windows = [(row, column, 2, GREEN, 1.0) for row in (-1, 1) for column in (-1, 1)]
+    # Numbers, cells of padding before them, what they are, the sign behind them, and frames: the row and column where
+    # one begins, its cells along each side, colour, line.
+    panels: list[tuple[Tensor, int, str, str, list[tuple[int, int, int, str, float]]]] = [
+        (image[0, 0], 0, "input", "∗", [(0, 0, 3, ORANGE, 2.5)]),
+        (kernel[0, 0], 0, "kernel", "=", [(0, 0, 3, ORANGE, 2.5)]),
+        (convolved[0, 0], 0, "convolution,\nstride 1, no padding", "→", [(0, 0, 1, ORANGE, 2.5)]),
+        (rectified[0, 0], 1, relu, "→", [*windows, (1, 1, 2, GREEN, 2.5)]),
+        (pooled[0, 0], 0, "2 × 2 max-pool,\nstride 2, padding 1", "→", [(1, 1, 1, GREEN, 2.5)]),
+        (flat.T, 0, "flattened", "", []),
+    ]
+    cell, gap, middle, left = 0.36, 0.84, 1.65, 0.0  # inches
+    with rc_context(STYLE):
+        figure, axes = _page()
+        axes.text(0, 0.1, "How a convolution works", fontsize=11, va="top")
+        for numbers, padding, caption, sign, frames in panels:
+            rows, columns = numbers.shape
+            left += cell * padding
+            top, right = middle - cell * rows / 2, left + cell * columns
+            for (row, column), number in np.ndenumerate(numbers.numpy()):
+                x, y = left + cell * column, top + cell * row
+                _frame(axes, x, y, cell, cell, GREY, 0.6)
+                axes.text(x + cell / 2, y + cell / 2, f"{number:.0f}", ha="center", va="center_baseline")
+            for row, column, cells, colour, line in frames:
+                _frame(axes, left + cell * column, top + cell * row, cell * cells, cell * cells, colour, line)
+            axes.text(left + cell * columns / 2, 2.7, caption, fontsize=8, ha="center", va="top")
+            axes.text(right + gap / 2, middle, sign, fontsize=14, ha="center", va="center")
+            left = right + gap
+        total, largest = convolved[0, 0, 0, 0], pooled[0, 0, -1, -1]
+        axes.text(0, 3.3, f"first window:  {' + '.join(products)} = {total:.0f}", color=ORANGE, va="top")
+        chosen = f"last window:  the largest of {', '.join(f'{x:.0f}' for x in last)} is {largest:.0f}"
+        axes.text(left - gap, 3.3, chosen, color=GREEN, ha="right", va="top")
+        _cut(figure, left - gap, 3.65)
+        return figure
+
+
+def _reading(label: int, prediction: int, classes: Sequence[str]) -> str:
+    """A prediction in words; a wrong one has a sign, for those who do not see its colour."""
+    return classes[label] if label == prediction else f"✗ {classes[label]} read as {classes[prediction]}"
+
+
+def _wrapped(text: str, inches: float) -> str:
+    """A caption in as many lines as it needs to be no wider than this, at font size 8."""
+    return "\n".join(textwrap.fill(line, max(4, int(14.5 * inches))) for line in text.splitlines())
+
+
+def _pictures(
+    images: Tensor,
+    captions: Sequence[str],
+    title: str,
+    nothing: str,
+    *,
+    columns: int = 10,
+    wrong: Collection[int] = (),
+    below: str = "",
+) -> Figure:
+    """Images beside and below one another, each under its caption; in one axes, for forty take seconds to lay out."""
+    columns = min(columns, max(len(images), 1))
+    rows = max(1, math.ceil(len(images) / columns))
+    width = 1.2  # inches, of a place
+    captions = [_wrapped(caption, width) for caption in captions]
+    above = 0.18 * (1 + max((caption.count("\n") for caption in captions), default=0)) + 0.08  # of a caption
+    size = (max(width * columns, 5.0, 0.09 * len(title)), 0.45 + (1.0 + above) * rows + (0.3 if below else 0))
+    with rc_context(STYLE):
+        figure, axes = _page()
+        axes.text(size[0] / 2, 0.12, title if captions else f"{title}: {nothing}", fontsize=11, ha="center", va="top")
+        left_over = (size[0] - width * columns) / 2
+        for place, (image, caption) in enumerate(zip(images, captions, strict=True)):
+            left = left_over + width * (place % columns)
+            top = 0.45 + (1.0 + above) * (place // columns) + above
+            wide, high = _fitted(image[0], 0.92)
+            middle, colour = left + width / 2, ORANGE if place in wrong else "black"
+            axes.text(middle, top - 0.06, caption, fontsize=8, color=colour, ha="center", va="bottom", linespacing=1.1)
+            _picture(axes, image[0], middle - wide / 2, top, wide, high)
+            if place in wrong:
+                _frame(axes, middle - wide / 2, top, wide, high, ORANGE, 1.8)
+        axes.text(size[0] / 2, size[1] - 0.12, below, fontsize=9, ha="center", va="bottom")
+        _cut(figure, *size, margin=0)
+        return figure
+
+
+def _rows(layers: Sequence[LayerOutput], image: Tensor) -> list[tuple[str, Tensor]]:
+    """What flows through a network, layer by layer: names, and (1, ...) outputs after activation and normalisation."""
+    rows: list[tuple[str, Tensor]] = []
+    shape = image[None].shape
+    for layer in layers:
+        if isinstance(layer.module, LAYERS) or layer.output.numel() != shape.numel():
+            rows.append((f"{layer.name}  {layer.kind}", layer.output))
+        elif rows and layer.output.shape == shape:
+            rows[-1] = (f"{rows[-1][0]} → {layer.kind}", layer.output)
+        shape = rows[-1][1].shape if rows else shape
+    return rows
+
+
+def _weights(
+    axes: Axes, top: float, layers: Sequence[LayerOutput], image: Tensor, captions: Sequence[str] = ()
+) -> float:
+    """The weights of the first layer as images, if they are such; returns where the next row begins."""
+    first = next((layer for layer in layers if isinstance(layer.module, nn.Conv2d | nn.Linear)), None)
+    if first is None:
+        return top
+    weights = first.module.get_parameter("weight").detach()
+    if isinstance(first.module, nn.Conv2d):
+        most, columns, what = MAPS, MAPS, "filters"
+    elif weights.shape[1] == image.numel():
+        weights = weights.reshape(-1, *image.shape)
+        most, columns, what = UNITS, 10 if captions else UNITS // 2, "units"
+    else:
+        return top
+    count, channels, height, width = weights.shape
+    for channel in range(channels if channels <= 3 else 1):
+        title = f"{first.name}  {first.kind}, weights: {count} {what}, {height} × {width}"
+        title += f", input channel {channel + 1} of {channels}" if channels > 1 else ""
+        title += f"; the first {most}" if count > most else ""
+        top = _images(axes, top, title, weights[:most, channel], float(weights.abs().max()), columns, captions[:most])
+    return top
+
+
+def _layer(axes: Axes, top: float, name: str, output: Tensor) -> float:
+    """What a layer gives for one image, as maps or as a strip; returns where the next row begins."""
+    limit = float(output.abs().max())
+    name += f": {' × '.join(map(str, output.shape))}"
+    if output.ndim in (2, 3) and output.shape[-2:].numel() > 1:
+        maps = output.reshape(-1, *output.shape[-2:])
+        name += f"; the first {MAPS}" if len(maps) > MAPS else ""
+        return _images(axes, top, name, maps[:MAPS], limit, MAPS)
+    values = output.flatten()[:STRIP]
+    name += f"; the first {STRIP}" if output.numel() > STRIP else ""
+    rows = math.ceil(len(values) / 128)
+    columns = math.ceil(len(values) / rows)
+    strip = torch.full((rows * columns,), math.nan)
+    strip[: len(values)] = values
+    width, height = WIDTH * columns / 128, 0.16 * rows
+    axes.text(0, top, name, fontsize=9, va="top")
+    _picture(axes, strip.reshape(rows, columns), 0, top + 0.22, width, height, cmap=SIGNED, limit=limit)
+    _frame(axes, 0, top + 0.22, width, height, GREY, 0.6)
+    return top + 0.22 + height + 0.2
+
+
+def _images(
+    axes: Axes, top: float, title: str, images: Tensor, limit: float, columns: int, captions: Sequence[str] = ()
+) -> float:
+    """Signed (N, H, W) images under a title, captions below them; returns where the next row begins."""
+    place = min(1.1, WIDTH / min(len(images), columns))
+    width, height = _fitted(images[0], place - 0.06)
+    captions = [_wrapped(caption, place) for caption in captions]
+    below = 0.14 * (1 + max(caption.count("\n") for caption in captions)) + 0.06 if captions else 0.0
+    axes.text(0, top, title, fontsize=9, va="top")
+    top += 0.22
+    for number, pixels in enumerate(images):
+        left, upper = place * (number % columns), top + (height + 0.06 + below) * (number // columns)
+        _picture(axes, pixels, left, upper, width, height, cmap=SIGNED, limit=limit)
+        _frame(axes, left, upper, width, height, GREY, 0.6)
+        if captions:
+            axes.text(left + width / 2, upper + height + 0.05, captions[number], fontsize=8, ha="center", va="top")
+    return top + (height + 0.06 + below) * math.ceil(len(images) / columns) + 0.14
+
+
+def _bars(axes: Axes, top: float, chances: Tensor, label: int, classes: Sequence[str]) -> float:
+    """The probability of each class (of many, the label and the likeliest others); returns where the page ends."""
+    prediction = int(chances.argmax())
+    shown = list(range(len(classes)))
+    title = f"probabilities: {_reading(label, prediction, classes)}"
+    if len(classes) > CHANCES:
+        others = [i for i in chances.argsort(descending=True, stable=True).tolist() if i != label]
+        shown = sorted([label, *others[: CHANCES - 1]])
+        title += f"; {CHANCES} of {len(classes):,} classes"
+    axes.text(0, top, title, fontsize=9, va="top")
+    left = 0.15 + 0.085 * max(len(classes[i]) for i in shown)
+    for line, i in enumerate(shown):
+        chance, middle = float(chances[i]), top + 0.34 + 0.22 * line
+        colour = GREY if i != prediction else BLUE if i == label else ORANGE
+        axes.text(left - 0.08, middle, classes[i], fontsize=9, ha="right", va="center_baseline")
+        axes.add_patch(Rectangle((left, middle - 0.08), 5 * chance, 0.16, color=colour, linewidth=0))
+        note = f"{chance:.1%}" + ("  the label" if i == label else "")
+        axes.text(left + 5 * chance + 0.08, middle, note, fontsize=9, va="center_baseline")
+    return top + 0.34 + 0.22 * len(shown) + 0.1
+
+
+def _fitted(pixels: Tensor, side: float) -> tuple[float, float]:
+    """Width and height of (H, W) pixels in a square of this side."""
+    height, width = pixels.shape
+    return side * width / max(height, width), side * height / max(height, width)
+
+
+def _picture(
+    axes: Axes,
+    pixels: Tensor,
+    left: float,
+    top: float,
+    width: float,
+    height: float,
+    cmap: str | LinearSegmentedColormap = "gray_r",
+    limit: float | None = None,
+) -> None:
+    """(H, W) pixels in a place of an axes in inches; colours go from -limit to limit, or from least to greatest."""
+    low, high = (None, None) if limit is None else (-limit or -1, limit or 1)
+    extent = (left, left + width, top + height, top)
+    axes.imshow(pixels.numpy(), cmap=cmap, vmin=low, vmax=high, interpolation="nearest", extent=extent)
+
+
+def _frame(axes: Axes, left: float, top: float, width: float, height: float, colour: str, line: float) -> None:
+    axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=colour, linewidth=line))
+
+
+def _page() -> tuple[Figure, Axes]:
+    """A figure of one axes in inches, from its upper left corner; :func:`_cut` gives it its size."""
+    figure = Figure()
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    return figure, axes
+
+
+def _cut(figure: Figure, width: float, height: float, margin: float = 0.3) -> None:
+    """Give a page its size: what is drawn, and a margin on the left and on the right."""
+    figure.set_size_inches(width + 2 * margin, height)
+    figure.axes[0].set(xlim=(-margin, width + margin), ylim=(height, 0), aspect="equal")
 
 
 def _axes(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
