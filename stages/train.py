@@ -28,8 +28,9 @@ def main() -> None:
     test = read_split(paths.test_split).to(device) if recipe.monitor == "test" else None
 
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments).to(device)
-    if paths.start.stat().st_size:
+    if paths.start.is_symlink():
         models.start_from(model, block.architecture, paths.start)
+        print(f"train: starts from {paths.start.readlink()}")
     steps = math.ceil(len(train) / recipe.batch_size)
     optimizer = recipes.make_optimizer(
         model.parameters(),

@@ -6,6 +6,7 @@ import argparse
 import inspect
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -59,6 +60,8 @@ def main() -> None:
     command.add_argument("name", metavar="NAME", help="of a file in studies/")
 
     arguments = vars(parser.parse_args())
+    for number in (signal.SIGINT, signal.SIGTERM):  # to stop is to stop, in the background as well
+        signal.signal(number, signal.default_int_handler)
     try:
         arguments.pop("function")(**arguments)
     except ParamsError as error:

@@ -65,12 +65,12 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def link(path: Path, target: Path | None) -> None:
-    """Make ``path`` a link to what the user brings, an absolute path, or an empty file if that is nothing."""
+    """Make ``path`` a link to what the user brings, an absolute path; if that is nothing, a file that says so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     if target is None:
-        beside.touch()
+        beside.write_text("nothing\n", encoding="utf-8")  # of an empty file DVC would warn
     else:
         beside.symlink_to(target)
     beside.replace(path)

@@ -15,8 +15,8 @@ class Paths:
     """The block ``paths`` under ``vars`` in dvc.yaml, relative to the folder of that file."""
 
     checked: Path  # marker: params.yaml was found to be right
-    source: Path  # a folder with a link for the data set to what the user brings for it; an empty file: nothing
-    start: Path  # a link to the weights that training starts from; an empty file: fresh ones
+    source: Path  # a folder with a link for the data set to what the user brings for it; a plain file: nothing
+    start: Path  # a link to the weights that training starts from; a plain file: fresh ones
     raw: Path  # a folder for each data set, with its original files
     train_split: Path
     validation_split: Path

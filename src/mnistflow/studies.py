@@ -95,7 +95,7 @@ class Study:
     entries: tuple[Entry, ...]
 
     def experiments(self, only: Sequence[str] = ()) -> list[Experiment]:
-        """Those of the entries named, or of all.
+        """Those of the entries named, or of all; one seed after the other, so that a part says something already.
 
         Raises:
             ValueError: there is no such entry.
@@ -104,7 +104,8 @@ class Study:
         for name in only:
             if name not in known:
                 raise ValueError(f"study {self.name} has no entry {name!r}; {nearest(name, known)}")
-        return [each for entry in self.entries if not only or entry.name in only for each in entry.experiments]
+        chosen = [entry.experiments for entry in self.entries if not only or entry.name in only]
+        return [each for of_one_seed in zip(*chosen, strict=True) for each in of_one_seed]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
