@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from mnistflow import datasets, stage
 from mnistflow.check import problems, start_weights
-from mnistflow.files import link, whole
+from mnistflow.files import link, write_json
 from mnistflow.params import ParamsError, load
 from mnistflow.paths import Paths
 
@@ -20,8 +20,10 @@ def main() -> None:
     params = load()
     link(paths.source / params.dataset, datasets.build(params.dataset, params.dataset_arguments).source)
     link(paths.start, start_weights(params))
-    with whole(paths.checked) as marker:
-        marker.write_text("params.yaml is right\n", encoding="utf-8")
+    # What the links follow from, and nothing else: whoever brings something else, or applies an experiment that did,
+    # has this file changed, and the links made anew.
+    brought = params.dataset_arguments.get("path")
+    write_json(paths.checked, {"dataset": params.dataset, "path": brought, "init_from": params.train.init_from})
 
 
 if __name__ == "__main__":

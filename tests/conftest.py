@@ -93,6 +93,9 @@ class Checkout:
     def dvc(self, *arguments: str, status: int | None = 0, **environment: str) -> str:
         return self.run("dvc", *arguments, status=status, **environment)
 
+    def mnistflow(self, *arguments: str, status: int | None = 0) -> str:
+        return self.run(sys.executable, "-m", "mnistflow", *arguments, status=status, PYTHONPATH="src")
+
     def git(self, *arguments: str) -> str:
         return self.run("git", *arguments)
 
@@ -145,7 +148,23 @@ def finished(clean: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Check
     return checkout
 
 
+@pytest.fixture(scope="session")
+def untracked(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The finished checkout with MLflow off, which takes most of a small run. Not to be changed."""
+    checkout = finished.copy(tmp_path_factory.mktemp("untracked") / "checkout")
+    checkout.replace("params.yaml", "enabled: true", "enabled: false")
+    checkout.dvc("repro", "check")
+    checkout.git("commit", "--quiet", "--all", "--message", "untracked")
+    return checkout
+
+
 @pytest.fixture
-def workspace(finished: Checkout, tmp_path: Path) -> Checkout:
+def workspace(untracked: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished checkout, to be changed at will; MLflow is off in it."""
+    return untracked.copy(tmp_path / "checkout")
+
+
+@pytest.fixture
+def recorded(finished: Checkout, tmp_path: Path) -> Checkout:
     """A copy of the finished checkout, to be changed at will; its runs are recorded in the copy."""
     return finished.copy(tmp_path / "checkout")

@@ -44,13 +44,13 @@ def test_show_without_a_result_says_what_to_do(clean: Checkout, tmp_path: Path) 
     assert "dvc.yaml cannot be read" in empty.run(*COMMAND, "show", status=1, PYTHONPATH=str(source))
 
 
-def test_track_refuses_a_result_that_is_not_that_of_the_params(workspace: Checkout) -> None:
-    workspace.replace("params.yaml", "model: lenet5", "model: mlp")
-    output = workspace.run(*COMMAND, "track", status=1, PYTHONPATH="src")
+def test_track_refuses_a_result_that_is_not_that_of_the_params(recorded: Checkout) -> None:
+    recorded.replace("params.yaml", "model: lenet5", "model: mlp")
+    output = recorded.run(*COMMAND, "track", status=1, PYTHONPATH="src")
     assert output.startswith("mnistflow: the result in this folder is not that of its params and code; `dvc repro`")
     assert "params.yaml:" in output
-    workspace.replace("params.yaml", "enabled: true", "enabled: false")
-    assert "tracking.enabled in params.yaml is false" in workspace.run(*COMMAND, "track", status=1, PYTHONPATH="src")
+    recorded.replace("params.yaml", "enabled: true", "enabled: false")
+    assert "tracking.enabled in params.yaml is false" in recorded.run(*COMMAND, "track", status=1, PYTHONPATH="src")
 
 
 def test_a_data_set_becomes_a_folder_that_the_pipeline_takes(clean: Checkout, tmp_path: Path) -> None:
@@ -111,13 +111,13 @@ def test_a_server_has_its_own_ui(clean: Checkout) -> None:
     assert output == f"mnistflow: runs are recorded on a server, which has its own UI: {server}\n"
 
 
-def test_the_ui_opens_over_the_runs_of_the_project(workspace: Checkout) -> None:
-    environment = {**workspace.environment, "PYTHONPATH": "src"}
+def test_the_ui_opens_over_the_runs_of_the_project(recorded: Checkout) -> None:
+    environment = {**recorded.environment, "PYTHONPATH": "src"}
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [*COMMAND, "ui", "--port", str(port)]
-    server = Popen(command, cwd=workspace.folder, env=environment, stdout=DEVNULL, stderr=DEVNULL)
+    server = Popen(command, cwd=recorded.folder, env=environment, stdout=DEVNULL, stderr=DEVNULL)
     try:
         for _ in range(300):
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:

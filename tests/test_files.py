@@ -95,3 +95,15 @@ def test_what_must_outlive_an_experiment_belongs_to_the_main_repository(
     assert files.project_root() == tmp_path.resolve()
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "main"))
     assert files.project_root() == (tmp_path / "main").resolve()
+
+
+def test_a_link_leads_to_what_was_brought_and_says_nothing_otherwise(tmp_path: Path) -> None:
+    path, target = tmp_path / "below" / "link", tmp_path / "images"
+    target.mkdir()
+    for _ in range(2):
+        files.link(path, target)
+        assert path.readlink() == target
+        files.link(path, None)
+        assert not path.is_symlink()
+        assert path.read_text(encoding="utf-8") == "nothing\n"
+    assert [each.name for each in path.parent.iterdir()] == ["link"]

@@ -201,3 +201,16 @@ def test_weights_that_are_not_those_of_the_network_they_name_are_refused(tmp_pat
     write_tensors(path, model.state_dict(), {})
     with pytest.raises(ValueError, match="does not hold the weights"):
         models.load(path)
+
+
+def test_weights_of_the_same_sizes_can_be_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    model = models.build("mlp", (1, 28, 28), 3, {"hidden": [8]})
+    models.save(path, model, Card("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy", "abc"))
+    other = models.build("mlp", (1, 28, 28), 3, {"hidden": [8], "activation": "tanh"})
+    models.start_from(other, "mlp", path)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    with pytest.raises(ValueError, match=r"holds the weights of mlp for 1x28x28 and 3 classes, not of lenet5"):
+        models.start_from(models.build("lenet5", (1, 28, 28), 3, {}), "lenet5", path)
+    with pytest.raises(ValueError, match=r"\(hidden=\[8\]\), which is of other sizes than the model that was chosen"):
+        models.start_from(models.build("mlp", (1, 28, 28), 3, {"hidden": [9]}), "mlp", path)

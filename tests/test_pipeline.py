@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
+import random
 import re
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 import pytest
 from conftest import ROOT, Checkout
+from mlflow import MlflowClient
+from PIL import Image, ImageDraw
 
 from mnistflow.files import read_csv, read_json, read_yaml
 from mnistflow.paths import Paths
@@ -185,9 +189,7 @@ def test_a_recipe_without_validation_that_reports_on_the_test_split(workspace: C
     assert [row["val_accuracy"] for row in history] == ["", ""]
     test = read_json(workspace.folder / "metrics/evaluate.json")
     assert float(history[-1]["test_accuracy"]) == pytest.approx(float(str(test["accuracy"])), abs=1e-5)
-    assert "validation accuracy  not monitored" in workspace.run(
-        sys.executable, "-m", "mnistflow", "show", PYTHONPATH="src"
-    )
+    assert "validation accuracy  not monitored" in workspace.mnistflow("show")
 
 
 def test_no_output_holds_a_time_or_a_path_of_its_machine(finished: Checkout) -> None:
@@ -209,6 +211,97 @@ def test_two_clean_checkouts_end_in_the_same_lock_file(finished: Checkout, clean
     assert other.read("dvc.lock") == finished.read("dvc.lock")
     for name in ("preprocess.json", "train.json", "evaluate.json", "history.csv", "steps.csv"):
         assert other.read(f"metrics/{name}") == finished.read(f"metrics/{name}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What the user brings
+
+
+def draw_shapes(folder: Path, count: int) -> None:
+    """Circles, squares and triangles of random size and place, white on black, in turn."""
+    numbers = random.Random(0)
+    for number in range(count):
+        name = ("circle", "square", "triangle")[number % 3]
+        left, top, size = numbers.randrange(2, 10), numbers.randrange(2, 10), numbers.randrange(14, 20)
+        image = Image.new("L", (32, 32))
+        pen, box = ImageDraw.Draw(image), (left, top, left + size, top + size)
+        if name == "triangle":
+            pen.polygon([(left, top + size), (left + size, top + size), (left + size // 2, top)], fill=255)
+        else:
+            {"circle": pen.ellipse, "square": pen.rectangle}[name](box, fill=255)
+        (folder / "train" / name).mkdir(parents=True, exist_ok=True)
+        image.save(folder / "train" / name / f"{number}.png")
+
+
+def test_a_folder_of_images_is_learned_under_the_names_of_its_classes(recorded: Checkout, tmp_path: Path) -> None:
+    draw_shapes(tmp_path / "shapes", 200)
+    overrides = [
+        "dataset=folder",
+        f"datasets.folder.path={tmp_path / 'shapes'}",
+        "datasets.folder.size=32",
+        "model=mlp",
+    ]
+    overrides += ["recipes.default.epochs=20", "recipes.default.batch_size=16"]
+    sets = [part for override in overrides for part in ("-S", override)]
+    recorded.dvc("exp", "run", "--temp", "--name", "shapes", *sets)  # in a copy, as queued experiments are
+    recorded.dvc("exp", "apply", "shapes")
+    names = {"circle", "square", "triangle"}
+    rows = read_csv(recorded.folder / "metrics" / "predictions.csv")
+    assert len(rows) == 40
+    assert {row["label"] for row in rows} == names
+    assert {row["prediction"] for row in rows} <= names
+    assert sum(row["label"] == row["prediction"] for row in rows) > 30
+    test: Any = read_json(recorded.folder / "metrics" / "evaluate.json")
+    assert [each["class"] for each in test["classes"]] == sorted(names)
+    client = MlflowClient(f"sqlite:///{recorded.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mnistflow")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`dvc.experiment` = 'shapes'")
+    served = client.get_logged_model(run.data.tags["mnistflow.model"].removeprefix("models:/"))
+    info: Any = read_yaml(Path(unquote(urlparse(str(served.artifact_location)).path)) / "MLmodel")
+    assert info["metadata"]["classes"] == sorted(names)
+
+    assert ran(recorded.dvc("repro", "download")) == ["check"]  # which makes the link again
+    assert ran(recorded.dvc("repro", "download")) == []
+    first = tmp_path / "shapes" / "train" / "circle" / "0.png"
+    Image.open(first).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(first)
+    assert ran(recorded.dvc("repro", "download")) == ["download"]
+    Image.open(first).save(first.with_name("new.png"))
+    assert ran(recorded.dvc("repro", "download")) == ["download"]
+
+
+def test_training_goes_on_from_given_weights(recorded: Checkout) -> None:
+    (recorded.folder / "start.safetensors").write_bytes((recorded.folder / "models/model.safetensors").read_bytes())
+    before = read_csv(recorded.folder / "metrics/history.csv")
+    (run,) = re.findall(r"recorded as run (\w+)", recorded.mnistflow("track"))
+
+    recorded.replace("params.yaml", "init_from:\n", f"init_from: {run}\n")
+    recorded.dvc("repro", "check")
+    fetched = recorded.folder / "data" / "start"
+    assert run in str(fetched.readlink())
+    assert fetched.read_bytes() == (recorded.folder / "start.safetensors").read_bytes()
+
+    recorded.replace("params.yaml", f"init_from: {run}\n", "init_from: start.safetensors\n")
+    output = recorded.dvc("repro", "train")
+    assert ran(output) == ["check", "download", "train"]  # download verifies what is there
+    assert f"train: starts from {recorded.folder / 'start.safetensors'}" in output
+    after = read_csv(recorded.folder / "metrics/history.csv")
+    assert float(after[0]["train_loss"]) < float(before[0]["train_loss"])
+
+    for old, new, message in (
+        ("start.safetensors", "models/model.safetensors", "is what training replaces; take a copy: cp "),
+        ("models/model.safetensors", "none.safetensors", "there is no file "),
+        ("none.safetensors", "0" * 32, f"has no weights of run {'0' * 32}: "),
+        ("0" * 32, "params.yaml", "params.yaml is damaged: "),
+    ):
+        recorded.replace("params.yaml", f"init_from: {old}", f"init_from: {new}")
+        refused = recorded.run(sys.executable, "stages/check.py", status=1)
+        assert "train.init_from: " in refused
+        assert message in refused
+    recorded.replace("params.yaml", "init_from: params.yaml", "init_from: start.safetensors")
+    recorded.replace("params.yaml", "model: lenet5", "model: mlp")
+    refused = recorded.run(sys.executable, "stages/check.py", status=1)
+    assert "start.safetensors holds the weights of lenet5 for 1x28x28 and 10 classes, not of mlp" in refused
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -106,6 +107,7 @@ def test_a_result_is_one_run_that_holds_everything(finished: Checkout, run: tupl
 
 def test_the_model_takes_raw_images_and_gives_probabilities(finished: Checkout, run: tuple[MlflowClient, Run]) -> None:
     program = """
+import hashlib
 import sys
 import mlflow, numpy as np
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
@@ -129,9 +131,9 @@ np.save(sys.argv[3], model.predict(np.load(sys.argv[2])))
     np.testing.assert_allclose(chances.max(axis=1), [float(row["probability"]) for row in rows], atol=1e-4)
 
 
-def test_another_model_is_another_run_and_the_same_again_is_the_same_run(workspace: Checkout) -> None:
-    workspace.dvc("exp", "run", "-S", "model=mlp", "--name", "with-mlp")
-    client, runs = runs_of(workspace)
+def test_another_model_is_another_run_and_the_same_again_is_the_same_run(recorded: Checkout) -> None:
+    recorded.dvc("exp", "run", "-S", "model=mlp", "--name", "with-mlp")
+    client, runs = runs_of(recorded)
     assert [run.info.run_name for run in runs] == ["mlp · default", "lenet5 · default"]
     before = [record(client, run) for run in runs]
     assert before[0]["tags"]["dvc.experiment"] == "with-mlp"
@@ -141,10 +143,10 @@ def test_another_model_is_another_run_and_the_same_again_is_the_same_run(workspa
         f"models.mlp.{name}" for name in ("architecture", "hidden", "activation", "dropout")
     }
     assert set(before[0]["metrics"]) == set(before[1]["metrics"])
-    assert "with-mlp" in workspace.dvc("exp", "show", "--csv")
+    assert "with-mlp" in recorded.dvc("exp", "show", "--csv")
 
-    workspace.dvc("repro", "--force")
-    client, runs = runs_of(workspace)
+    recorded.dvc("repro", "--force")
+    client, runs = runs_of(recorded)
     assert [record(client, run) for run in runs] == before
 
 
@@ -180,47 +182,45 @@ def runs_of_first(checkout: Checkout) -> tuple[MlflowClient, Run]:
 
 
 def test_a_queued_experiment_runs_the_code_that_was_queued_and_is_recorded_in_the_main_repository(
-    workspace: Checkout,
+    recorded: Checkout,
 ) -> None:
-    workspace.dvc("exp", "run", "--queue", "-S", "model=mlp", "--name", "queued")
-    workspace.replace(
-        "src/mnistflow/figures.py", "def samples(", "raise RuntimeError('edited since')\n\n\ndef samples("
-    )
-    assert "edited since" not in workspace.dvc("exp", "run", "--run-all")
-    assert "queued" in workspace.dvc("exp", "list", "--all-commits")
-    client, runs = runs_of(workspace)
+    recorded.dvc("exp", "run", "--queue", "-S", "model=mlp", "--name", "queued")
+    recorded.replace("src/mnistflow/figures.py", "def samples(", "raise RuntimeError('edited since')\n\n\ndef samples(")
+    assert "edited since" not in recorded.dvc("exp", "run", "--run-all")
+    assert "queued" in recorded.dvc("exp", "list", "--all-commits")
+    client, runs = runs_of(recorded)
     assert [run.info.run_name for run in runs] == ["mlp · default", "lenet5 · default"]
     found = record(client, runs[0])
     assert found["tags"]["dvc.experiment"] == "queued"
     assert (found["status"], found["models"], len(found["files"])) == ("FINISHED", 1, 6)
 
 
-def test_a_training_that_fails_is_a_failed_run(workspace: Checkout) -> None:
-    output = workspace.dvc("exp", "run", "-S", "recipes.default.lr=1e20", status=None)
+def test_a_training_that_fails_is_a_failed_run(recorded: Checkout) -> None:
+    output = recorded.dvc("exp", "run", "-S", "recipes.default.lr=1e20", status=None)
     assert "train: training diverged: the loss is" in output
     assert "lower lr in the recipe" in output
-    _, runs = runs_of(workspace)
+    _, runs = runs_of(recorded)
     assert [run.info.status for run in runs] == ["FAILED", "FINISHED"]
 
     # A result that was complete stays complete, whatever becomes of making it again.
-    workspace.git("checkout", "--quiet", "params.yaml")
-    workspace.dvc("repro")
-    workspace.replace(
+    recorded.git("checkout", "--quiet", "params.yaml")
+    recorded.dvc("repro")
+    recorded.replace(
         "stages/plot.py",
         "        for name, figure in",
         "        raise OSError('no space')\n        for name, figure in",
     )
-    assert "plot: no space" in workspace.dvc("repro", status=None)
-    _, runs = runs_of(workspace)
+    assert "plot: no space" in recorded.dvc("repro", status=None)
+    _, runs = runs_of(recorded)
     assert [run.info.status for run in runs] == ["FAILED", "FINISHED"]
 
 
-def test_tracking_can_be_off(workspace: Checkout) -> None:
-    (workspace.folder / "mlflow.db").unlink()
-    workspace.replace("params.yaml", "enabled: true", "enabled: false")
-    workspace.replace("params.yaml", "model: lenet5", "model: mlp")
-    assert "warning" not in workspace.dvc("repro")
-    assert not (workspace.folder / "mlflow.db").exists()
+def test_tracking_can_be_off(recorded: Checkout) -> None:
+    (recorded.folder / "mlflow.db").unlink()
+    recorded.replace("params.yaml", "enabled: true", "enabled: false")
+    recorded.replace("params.yaml", "model: lenet5", "model: mlp")
+    assert "warning" not in recorded.dvc("repro")
+    assert not (recorded.folder / "mlflow.db").exists()
 
 
 @pytest.fixture
@@ -249,3 +249,17 @@ def test_what_is_recorded_as_a_param_makes_another_result(params: Params) -> Non
     assert tracking.result_key(params.model_copy(update={"evaluate": other}), "abc") != key
     drawn = params.plot.model_copy(update={"dpi": 50})
     assert tracking.result_key(params.model_copy(update={"plot": drawn}), "abc") == key
+
+
+def test_a_run_carries_the_studies_that_its_result_belongs_to(
+    recorded: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(recorded.folder))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    chosen = load(recorded.folder / "params.yaml")
+    weights = hashlib.md5((recorded.folder / "models/model.safetensors").read_bytes()).hexdigest()
+    other = [("b", "0" * 32, chosen.chosen()), ("c", weights, {**chosen.chosen(), "evaluate.batch_size": 7})]
+    assert tracking.name_study(chosen.tracking, "first", [("a", weights, chosen.chosen()), *other]) == 1
+    assert tracking.name_study(chosen.tracking, "second", other) == 0
+    _, (run,) = runs_of(recorded)
+    assert {tag: entry for tag, entry in run.data.tags.items() if tag.startswith("study.")} == {"study.first": "a"}

@@ -201,10 +201,10 @@ def study_run(name: str, only: Sequence[str], jobs: int, full: bool) -> None:
         missing = [each for each in wanted if each.find(there, code) is None]
         print(f"{name}: {len(wanted)} experiments, {len(wanted) - len(missing)} of them there already", flush=True)
         failed = _run_experiments(missing, {each.name for each in there}, jobs)
-        runs = _name_study(study)
+        _name_study(study)
     if failed:
         raise ValueError("\n  ".join([f"{len(failed)} of {len(missing)} experiments failed; see", *failed]))
-    print(f"{runs} MLflow runs carry the tag study.{name}\n\nNext: mnistflow study show {name}")
+    print(f"\nNext: mnistflow study show {name}")
 
 
 def study_show(name: str) -> None:
@@ -269,16 +269,16 @@ def _run_experiments(missing: Sequence[Experiment], taken: set[str], jobs: int) 
     return failed
 
 
-def _name_study(study: Study) -> int:
-    """Tag the MLflow runs of a study; returns how many there are."""
+def _name_study(study: Study) -> None:
+    """Tag the MLflow runs of a study."""
     from mnistflow import experiments, studies, tracking
 
     settings = load().tracking
-    if not settings.enabled:
-        return 0
-    rows = studies.table(study, experiments.results(), experiments.code(), {})
-    found = [(row.entry.name, result.weights, result.chosen) for row in rows for result in row.results]
-    return tracking.name_study(settings, study.name, found)
+    if settings.enabled:
+        rows = studies.table(study, experiments.results(), experiments.code(), {})
+        found = [(row.entry.name, result.weights, result.chosen) for row in rows for result in row.results]
+        runs = tracking.name_study(settings, study.name, found)
+        print(f"{runs} MLflow runs carry the tag study.{study.name}")
 
 
 def _count(text: str) -> int:

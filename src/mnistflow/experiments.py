@@ -20,7 +20,7 @@ from pydantic import JsonValue
 from mnistflow import params
 from mnistflow.files import parse_yaml, project_root
 from mnistflow.paths import Paths
-from mnistflow.provenance import closure
+from mnistflow.provenance import PACKAGE, closure
 
 __all__ = ["Ended", "Planned", "Result", "changed_files", "code", "override", "results", "run"]
 
@@ -127,6 +127,8 @@ def changed_files() -> list[str]:
 
 def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
     root = Path.cwd()
+    if not PACKAGE.is_relative_to(root):  # an environment that several checkouts share has the code of one of them
+        raise ValueError(f"this is the mnistflow of {PACKAGE.parent}; run the one of this folder: pip install -e .")
     files: set[Path] = set()
     for name in DECISIVE:
         script = root / "stages" / f"{name}.py"

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from mnistflow import durations
+
+
+def test_the_last_training_to_the_same_weights_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert durations.seconds_per_epoch() == {}
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"1")
+    two.write_bytes(b"2")
+    durations.record(one, epochs=2, seconds=10)
+    durations.record(two, epochs=4, seconds=10)
+    durations.record(one, epochs=2, seconds=6)
+    expected = {hashlib.md5(b"1").hexdigest(): 3.0, hashlib.md5(b"2").hexdigest(): 2.5}
+    assert durations.seconds_per_epoch() == expected

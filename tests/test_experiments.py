@@ -1,0 +1,113 @@
+"""Studies through the real DVC, in temporary checkouts, on scikit-learn's digits."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Checkout
+from pydantic import JsonValue
+
+from mnistflow import experiments
+from mnistflow.experiments import Ended, Planned, override
+from mnistflow.files import read_csv
+
+STUDY = """\
+title: Tiny
+question: Does it go on where it stopped?
+seeds: [0]
+set: {model: mlp, recipes.default.epochs: 1}
+entries:
+  a:
+    set: {models.mlp.hidden: [8]}
+  b:
+    set: {models.mlp.hidden: [9]}
+"""
+
+
+def test_a_change_of_a_key_that_is_not_there_adds_it() -> None:
+    document: dict[str, JsonValue] = {"a": {"b-c": {"d": None}, "e": [1]}}
+    assert override(document, "a.b-c.d", 0.5) == "a.b-c.d=0.5"
+    assert override(document, "a.b-c.e", None) == "+a.b-c.e=null"
+    assert override(document, "a.e", [128, 400]) == "a.e=[128, 400]"
+    assert override(document, "a.e.f", "it's") == '+a.e.f="it\'s"'
+
+
+def test_a_failed_experiment_says_why_in_its_last_line(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("Running\nERROR: no\n\n", encoding="utf-8")
+    assert Ended(Planned("a", ()), 1, 2.0, log).last_line == "ERROR: no"
+    log.write_text("", encoding="utf-8")
+    assert Ended(Planned("a", ()), 1, 2.0, log).last_line == "it printed nothing"
+
+
+def test_outside_of_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="git for-each-ref: fatal: not a git repository"):
+        experiments.results()
+
+
+def test_a_study_goes_on_where_it_was_stopped(workspace: Checkout) -> None:
+    (workspace.folder / "studies" / "tiny.yaml").write_text(STUDY, encoding="utf-8")
+    workspace.git("add", "--all")
+    workspace.git("commit", "--quiet", "--message", "a study")
+
+    # Stopped once the first experiment has ended and the second is on its way.
+    with subprocess.Popen(
+        [sys.executable, "-m", "mnistflow", "study", "run", "tiny"],
+        cwd=workspace.folder,
+        env=workspace.environment | {"PYTHONPATH": "src"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if "tiny-a-0: done" in line:
+                break
+        second = workspace.folder / ".mnistflow" / "experiments" / "tiny-b-0.log"
+        while "Running stage" not in (second.read_text(encoding="utf-8") if second.exists() else ""):
+            assert process.poll() is None, seen
+        process.send_signal(signal.SIGINT)
+        seen += process.stdout.readlines()
+    assert process.returncode == 130, seen
+    assert "mnistflow: interrupted" in seen[-1]
+    assert "tiny-b-0: done" not in "".join(seen)
+    left = workspace.run("ps", "-eo", "args").splitlines()
+    assert not [line for line in left if "--name tiny-" in line]
+
+    again = workspace.mnistflow("study", "run", "tiny", "--jobs", "2")
+    assert "tiny: 2 experiments, 1 of them there already" in again
+    assert "tiny-b-0: done" in again
+    assert "tiny-a-0" not in again
+    assert "2 experiments, 2 of them there already" in workspace.mnistflow("study", "run", "tiny")
+    assert set(workspace.dvc("exp", "list", "--name-only").split()) == {"tiny-a-0", "tiny-b-0"}
+
+    # What an experiment is called does not matter, what it is made of does.
+    workspace.dvc("exp", "rename", "tiny-a-0", "renamed")
+    shown = workspace.mnistflow("study", "show", "tiny")
+    rows = read_csv(workspace.folder / "studies" / "results" / "tiny.csv")
+    assert [row["entry"] for row in rows] == ["a", "b"]
+    assert all(row["test accuracy %"].endswith(" (1)") and row["s an epoch"] for row in rows)
+    assert (workspace.folder / "studies" / "results" / "tiny.md").read_text(encoding="utf-8") in shown
+    assert (workspace.folder / "studies" / "results" / "tiny.png").stat().st_size > 1000
+
+    workspace.replace("params.yaml", "dpi: 110", "dpi: 90")
+    refused = workspace.mnistflow("study", "run", "tiny", status=1)
+    assert "not committed: params.yaml; every experiment would take it along" in refused
+    assert "git checkout params.yaml" in refused
+
+
+def test_a_failed_experiment_is_named_and_the_others_go_on(workspace: Checkout) -> None:
+    text = STUDY.replace("{models.mlp.hidden: [8]}", "{models.mlp.hidden: [8], recipes.default.lr: 1000000.0}")
+    (workspace.folder / "studies" / "tiny.yaml").write_text(text, encoding="utf-8")
+    output = workspace.mnistflow("study", "run", "tiny", "--jobs", "2", status=1)
+    assert "tiny-a-0: FAILED: " in output
+    assert "tiny-b-0: done" in output
+    assert "1 of 2 experiments failed; see" in output
+    assert "training diverged" in (workspace.folder / ".mnistflow/experiments/tiny-a-0.log").read_text(encoding="utf-8")
