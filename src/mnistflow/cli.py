@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -29,8 +30,10 @@ Next:
   {activate}
   dvc exp run -S model=mlp                   another model
   dvc exp run -S recipes.default.epochs=3    another training
-  dvc exp run -S dataset=digits -S recipes.default.epochs=60    another data set, without a network
+  dvc exp run -S dataset=digits -S recipes.default.epochs=60
+                                             another data set, without a network
   dvc exp show                               all experiments in the terminal
+  mnistflow study list                       questions that many experiments answer together
 """
 
 
@@ -183,7 +186,7 @@ def study_run(name: str, only: Sequence[str], jobs: int, full: bool) -> None:
     Each is a DVC experiment of its own, on the commit that is checked out. One that comes to the same params and the
     same code as an experiment there is already, whatever that is called, is not run again.
     """
-    from mnistflow import check, experiments, studies, tracking  # here, because they take seconds to import
+    from mnistflow import check, experiments, studies  # here, because they take seconds to import
 
     if changed := experiments.changed_files():
         raise ValueError(
@@ -192,7 +195,7 @@ def study_run(name: str, only: Sequence[str], jobs: int, full: bool) -> None:
         )
     study = studies.load(name, full=full)
     wanted = study.experiments(only)
-    with tracking.lock("study"):
+    with _only_study():
         _bring_data(study)
         for experiment in wanted:
             if found := check.document_problems(experiment.document):
@@ -233,6 +236,20 @@ def study_show(name: str) -> None:
     print(f"\nwritten to {results / name}.md, .csv and .png")
 
 
+@contextlib.contextmanager
+def _only_study() -> Iterator[None]:
+    """One study at a time in a project: two would run the same experiments."""
+    from mnistflow.tracking import lock
+
+    one = lock("study")
+    one.timeout = 0
+    try:
+        with one:
+            yield
+    except TimeoutError as error:
+        raise ValueError("another `mnistflow study run` is at work in this project; wait for it, or end it") from error
+
+
 def _bring_data(study: Study) -> None:
     """Fetch the data sets of a study here, once, for the copies that its experiments run in."""
     from mnistflow import datasets
@@ -256,16 +273,21 @@ def _run_experiments(missing: Sequence[Experiment], taken: set[str], jobs: int) 
     document = read_yaml(Path("params.yaml"))
     assert isinstance(document, dict)  # a study could not have been read with another
     planned = [each.planned(document, taken) for each in missing]
+    running: list[str] = []
     failed: list[str] = []
     with tqdm(total=len(planned), unit="experiment", disable=None if planned else True) as bar:
-        for ended in experiments.run(planned, jobs, project_root() / ".mnistflow" / "experiments"):
-            bar.update()
-            outcome = "done"
-            if ended.status != 0:
-                failed.append(str(ended.log))
-                outcome = f"FAILED: {ended.last_line}"
-            tqdm.write(f"  {ended.planned.name}: {outcome} ({ended.seconds:.0f} s)", file=sys.stdout)
-            sys.stdout.flush()
+        for event in experiments.run(planned, jobs, project_root() / ".mnistflow" / "experiments"):
+            if isinstance(event, experiments.Planned):
+                running.append(event.name)
+            else:
+                running.remove(event.planned.name)
+                bar.update()
+                outcome = "done" if event.status == 0 else f"FAILED: {event.last_line}"
+                if event.status != 0:
+                    failed.append(str(event.log))
+                bar.write(f"  {event.planned.name}: {outcome} ({event.seconds:.0f} s)", file=sys.stdout)
+                sys.stdout.flush()
+            bar.set_postfix_str(", ".join(running))
     return failed
 
 

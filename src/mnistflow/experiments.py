@@ -177,8 +177,8 @@ def override(document: Mapping[str, JsonValue], path: str, value: JsonValue) -> 
     return f"{path}={json.dumps(value)}"
 
 
-def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Ended]:
-    """Run experiments, each in a copy of the repository, and yield each when it has ended.
+def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Planned | Ended]:
+    """Run experiments, each in a copy of the repository; yield each when it is started and when it has ended.
 
     They are run as `dvc exp run --temp`, not through DVC's queue: its workers live on in the background when this
     process ends, and a killed one leaves its task `Running` for ever. When this iterator is closed or interrupted, the
@@ -216,6 +216,7 @@ def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Ended]:
                         start_new_session=True,  # an interruption is passed on below, to the stage as well
                     )
                 running[process] = (planned, time.perf_counter(), log)
+                yield planned
             time.sleep(0.2)
             for process in [each for each in running if each.poll() is not None]:
                 planned, started, log = running.pop(process)
