@@ -346,13 +346,18 @@ def test_a_study_shows_the_mean_of_its_seeds_and_their_range() -> None:
     def history(*accuracies: float) -> list[dict[str, str]]:
         return [{"epoch": str(n), "test_accuracy": str(a), "val_accuracy": ""} for n, a in enumerate(accuracies, 1)]
 
-    figure = figures.study("A study", {"one": [history(0.8, 0.9), history(0.6, 0.7)], "two": [history(0.5, 0.5)]})
-    (axes,) = figure.axes
-    one, two = axes.lines
-    assert np.asarray(one.get_ydata()).tolist() == pytest.approx([0.7, 0.8])
-    assert np.asarray(two.get_ydata()).tolist() == pytest.approx([0.5, 0.5])
-    band = axes.collections[0].get_paths()[0].vertices
-    assert (float(np.asarray(band)[:, 1].min()), float(np.asarray(band)[:, 1].max())) == (0.6, 0.9)
-    legend = axes.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == ["one", "two"]
+    curves = {"one": [history(0.8, 0.9), history(0.6, 0.7)], "two": [history(0.5, 0.5)]}
+    figure = figures.study("A study", {"one": [90, 70], "two": [50]}, {"two": (40, 60)}, curves)
+    dots, lines = figure.axes
+    one, two = lines.lines
+    assert np.asarray(one.get_ydata()).tolist() == pytest.approx([30, 20])
+    assert np.asarray(two.get_ydata()).tolist() == pytest.approx([50, 50])
+    band = np.asarray(lines.collections[0].get_paths()[0].vertices)
+    assert (float(band[:, 1].min()), float(band[:, 1].max())) == pytest.approx((10, 40))
+    assert [text.get_text() for text in dots.get_yticklabels()] == ["one", "two"]
+    assert [np.asarray(line.get_xdata()).tolist() for line in dots.lines] == [[10, 30], [50]]
+    (bar,) = dots.patches
+    assert isinstance(bar, Rectangle)
+    assert (bar.get_x(), bar.get_width()) == (40, 20)
+    many = {f"system {n}": [history(0.9)] for n in range(12)}
+    assert len(figures.study("Many", {name: [90.0] for name in many}, {}, many).axes) == 1

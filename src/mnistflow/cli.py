@@ -231,8 +231,14 @@ def study_show(name: str) -> None:
         beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
     headings = list(dict.fromkeys(heading for row in cells for heading in row))
     write_csv(results / f"{name}.csv", [{heading: row.get(heading, "") for heading in headings} for row in cells])
-    curves = {row.entry.name: [result.history for result in row.results] for row in rows if row.results}
-    figures.save(figures.study(study.title, curves), results / f"{name}.png", dpi=110)
+    there_are = [row for row in rows if row.results]
+    figure = figures.study(
+        study.title,
+        {row.entry.name: row.accuracies for row in there_are},
+        {row.entry.name: row.entry.expected for row in there_are if row.entry.expected is not None},
+        {row.entry.name: [result.history for result in row.results] for row in there_are},
+    )
+    figures.save(figure, results / f"{name}.png", dpi=110)
     print(f"\nwritten to {results / name}.md, .csv and .png")
 
 

@@ -9,7 +9,7 @@ import math
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 from torch import Tensor, nn
 
 from mnistflow.artifacts import Split
@@ -509,31 +509,67 @@ def _axes(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, l
     return figure, list(places.flat)
 
 
-def study(title: str, curves: Mapping[str, Sequence[Sequence[dict[str, str]]]]) -> Figure:
-    """Accuracy after each epoch of several systems: the mean over seeds, with the range they span.
+def study(
+    title: str,
+    accuracies: Mapping[str, Sequence[float]],
+    expected: Mapping[str, tuple[float, float]],
+    curves: Mapping[str, Sequence[Sequence[dict[str, str]]]],
+) -> Figure:
+    """What several systems came to: the error of each seed and, where there are few systems, after each epoch.
 
     Args:
         title: of the whole.
-        curves: the rows of history.csv of each seed, by the name of the system. Drawn is the test accuracy, or where
-            that was not reported the validation accuracy.
+        accuracies: of each seed on the test split, percent, by the name of the system.
+        expected: the accuracy that a system should have, percent, where that is known.
+        curves: the rows of history.csv of each seed. Drawn is the test error, or where that was not reported the
+            validation error: the mean over seeds, with the range they span.
     """
-    colours = [BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
+    colours = [BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888"]
+    few = len(curves) <= len(colours)
     with rc_context(STYLE):
-        figure, (axes,) = _axes(1, 1, (10, 0.22 * len(curves) + 3.6))
-        for number, (name, seeds) in enumerate(curves.items()):
-            epochs = range(min(map(len, seeds)))
-            values = np.array(
-                [
-                    [float(rows[epoch]["test_accuracy"] or rows[epoch]["val_accuracy"]) for epoch in epochs]
-                    for rows in seeds
-                ]
-            )  # (seeds, epochs)
-            at = [epoch + 1 for epoch in epochs]
-            colour, line = colours[number % len(colours)], ("-", "--", ":")[number // len(colours) % 3]
-            axes.plot(at, values.mean(axis=0), color=colour, linestyle=line, marker="o", markersize=3.5, label=name)
-            axes.fill_between(at, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(title=title, xlabel="epoch", ylabel="accuracy")
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        figure, (dots, *lines) = _axes(1, 1 + few, (13 if few else 9, 0.28 * len(accuracies) + (2.6 if few else 1.4)))
+        figure.suptitle(title, fontsize=11)
+        names = list(accuracies)
+        for place, name in enumerate(names):
+            if name in expected:
+                low, high = (100 - accuracy for accuracy in reversed(expected[name]))
+                dots.barh(place, high - low, left=low, height=0.7, color="#cccccc", label="expected")
+            errors = [100 - accuracy for accuracy in accuracies[name]]
+            colour = colours[place] if few else BLUE
+            dots.plot(errors, [place] * len(errors), "o", color=colour, markersize=5, alpha=0.8, label="each seed")
+        dots.set_yticks(range(len(names)), names)
+        dots.set_ylim(len(names) - 0.4, -0.6)
+        dots.set_xlabel("test error %")
+        _log_percent(dots, "x")
+        legend = dict(zip(*reversed(dots.get_legend_handles_labels()), strict=True))
+        if expected:
+            dots.legend(legend.values(), legend.keys(), loc="best")
+        for axes in lines:
+            for colour, (name, seeds) in zip(colours, curves.items(), strict=False):
+                epochs = range(min(map(len, seeds)))
+                errors_after = 100 - 100 * np.array(
+                    [
+                        [float(row["test_accuracy"] or row["val_accuracy"]) for row in rows[: len(epochs)]]
+                        for rows in seeds
+                    ]
+                )  # (seeds, epochs)
+                at = [epoch + 1 for epoch in epochs]
+                axes.plot(at, errors_after.mean(axis=0), color=colour, marker="o", markersize=3.5, label=name)
+                low_line, high_line = errors_after.min(axis=0), errors_after.max(axis=0)
+                axes.fill_between(at, low_line, high_line, color=colour, alpha=0.15, linewidth=0)
+            axes.set(xlabel="epoch", ylabel="error %")
+            _log_percent(axes, "y")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return figure
+
+
+def _log_percent(axes: Axes, which: Literal["x", "y"]) -> None:
+    """Make an axis logarithmic, with percentages as people write them."""
+    if which == "x":
+        axes.set_xscale("log")
+    else:
+        axes.set_yscale("log")
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
