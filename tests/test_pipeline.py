@@ -291,8 +291,8 @@ def test_training_goes_on_from_given_weights(recorded: Checkout) -> None:
     for old, new, message in (
         ("start.safetensors", "models/model.safetensors", "is what training replaces; take a copy: cp "),
         ("models/model.safetensors", "none.safetensors", "there is no file "),
-        ("none.safetensors", "0" * 32, f"has no weights of run {'0' * 32}: "),
-        ("0" * 32, "params.yaml", "params.yaml is damaged: "),
+        ("none.safetensors", "ab" * 16, f"has no weights of run {'ab' * 16}: "),
+        ("ab" * 16, "params.yaml", "params.yaml is damaged: "),
     ):
         recorded.replace("params.yaml", f"init_from: {old}", f"init_from: {new}")
         refused = recorded.run(sys.executable, "stages/check.py", status=1)

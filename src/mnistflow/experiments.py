@@ -25,6 +25,7 @@ from mnistflow.provenance import PACKAGE, closure
 __all__ = ["Ended", "Planned", "Result", "changed_files", "code", "override", "results", "run"]
 
 DECISIVE = ("preprocess", "train", "evaluate")  # the stages that figures rest on
+OBSERVERS = ("durations.py", "progress.py", "serving.py", "tracking.py")  # what they show and record, but do not rest on
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
     for name in DECISIVE:
         script = root / "stages" / f"{name}.py"
         files.update([script, *closure(script)])
-    names = [path.relative_to(root).as_posix() for path in sorted(files)]
+    names = [path.relative_to(root).as_posix() for path in sorted(files) if path.name not in OBSERVERS]
     lines = _git(
         "cat-file",
         "--batch-check=%(objectname)",
