@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from mnistflow import datasets, preprocessing
 from mnistflow.artifacts import Split
@@ -115,9 +117,31 @@ class Checkout:
 
 
 @pytest.fixture(scope="session")
-def clean(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A fresh checkout, nothing run in it; digits for two epochs, so that a run takes seconds."""
-    checkout = Checkout(tmp_path_factory.mktemp("clean") / "checkout")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that the processes of pytest-xdist share, for what only one of them makes."""
+    here = tmp_path_factory.getbasetemp()
+    folder = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def made_once(folder: Path, make: Callable[[Checkout], None]) -> Checkout:
+    """A checkout in a folder, by the first process that comes; the others wait for it."""
+    checkout, done = Checkout(folder), folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            make(checkout)
+            done.touch()
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def clean(shared: Path) -> Checkout:
+    """A fresh checkout, nothing run in it; digits for two epochs, so that a run takes seconds. Not to be changed."""
+    return made_once(shared / "clean", _bring_clean)
+
+
+def _bring_clean(checkout: Checkout) -> None:
     names = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=ROOT,
@@ -134,28 +158,33 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout.git("init", "--quiet")
     checkout.git("add", "--all")
     checkout.git("commit", "--quiet", "--message", "clean")
-    return checkout
 
 
 @pytest.fixture(scope="session")
-def finished(clean: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def finished(clean: Checkout, shared: Path) -> Checkout:
     """A checkout in which `dvc repro` has run, and its result is committed. Not to be changed: take a copy."""
-    checkout = clean.copy(tmp_path_factory.mktemp("finished") / "checkout")
-    output = checkout.dvc("repro")
-    assert "tracking: warning" not in output, output
-    checkout.git("add", "--all")
-    checkout.git("commit", "--quiet", "--message", "result")
-    return checkout
+
+    def make(checkout: Checkout) -> None:
+        clean.copy(checkout.folder)
+        output = checkout.dvc("repro")
+        assert "tracking: warning" not in output, output
+        checkout.git("add", "--all")
+        checkout.git("commit", "--quiet", "--message", "result")
+
+    return made_once(shared / "finished", make)
 
 
 @pytest.fixture(scope="session")
-def untracked(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+def untracked(finished: Checkout, shared: Path) -> Checkout:
     """The finished checkout with MLflow off, which takes most of a small run. Not to be changed."""
-    checkout = finished.copy(tmp_path_factory.mktemp("untracked") / "checkout")
-    checkout.replace("params.yaml", "enabled: true", "enabled: false")
-    checkout.dvc("repro", "check")
-    checkout.git("commit", "--quiet", "--all", "--message", "untracked")
-    return checkout
+
+    def make(checkout: Checkout) -> None:
+        finished.copy(checkout.folder)
+        checkout.replace("params.yaml", "enabled: true", "enabled: false")
+        checkout.dvc("repro", "check")
+        checkout.git("commit", "--quiet", "--all", "--message", "untracked")
+
+    return made_once(shared / "untracked", make)
 
 
 @pytest.fixture

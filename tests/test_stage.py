@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Checkout
 
-STAGES = ["check", "download", "preprocess", "train", "evaluate", "plot"]
 
-
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["download", "train"])
 def test_a_stage_explains_itself(stage: str, clean: Checkout) -> None:
     output = clean.run(sys.executable, f"stages/{stage}.py", "--help")
     first = (ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8").splitlines()[0].strip('"')
