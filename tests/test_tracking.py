@@ -153,8 +153,9 @@ def test_another_model_is_another_run_and_the_same_again_is_the_same_run(recorde
 def test_a_store_that_cannot_be_reached_loses_nothing(clean: Checkout, finished: Checkout, tmp_path: Path) -> None:
     checkout = clean.copy(tmp_path / "checkout")
     (checkout.folder / "src" / "mnistflow" / "__pycache__").mkdir(exist_ok=True)  # no part of a result
-    elsewhere = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "TZ": "Asia/Tokyo", "HOME": str(tmp_path / "home")}
-    output = checkout.dvc("repro", **elsewhere)
+    output = checkout.dvc(
+        "repro", MLFLOW_TRACKING_URI="http://127.0.0.1:9", TZ="Asia/Tokyo", HOME=str(tmp_path / "home")
+    )
     assert output.count("tracking: warning: http://127.0.0.1:9 did not take the record") == 3  # once a stage
     assert checkout.read("dvc.lock") == finished.read("dvc.lock")  # two clean checkouts, one result
     for name in ("preprocess.json", "train.json", "evaluate.json", "history.csv", "steps.csv"):

@@ -8,7 +8,6 @@ import inspect
 import os
 import shlex
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -39,11 +38,23 @@ Next:
 
 def main() -> None:
     """Run a command of ``mnistflow``; what the user can mend ends as one message and exit status 1."""
-    parser = argparse.ArgumentParser(prog="mnistflow", description="Look at and record what `dvc repro` made.")
+    parser = argparse.ArgumentParser(
+        prog="mnistflow", description="Look at, record, compare and bring back what `dvc repro` and `dvc exp run` made."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
     _command(commands, "show", show)
-    _command(commands, "track", track)
+    command = _command(commands, "track", track)
+    command.add_argument("--all", dest="every", action="store_true", help="every DVC experiment as well")
+    _command(commands, "run", run)
+    which = "its id (or the beginning of it), its name, or the name of its DVC experiment"
+    command = _command(commands, "restore", restore)
+    command.add_argument("wanted", metavar="RUN", help=which)
+    command = _command(commands, "compare", compare)
+    command.add_argument("wanted", nargs="+", metavar="RUN", help=which)
+    command.add_argument("--figure", type=Path, default=Path("compare.png"), help="(default: %(default)s)")
+    command = _command(commands, "promote", promote)
+    command.add_argument("wanted", metavar="RUN", help=which)
     command = _command(commands, "ui", ui)
     command.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: %(default)s)")
 
@@ -110,28 +121,77 @@ def show() -> None:
     print("\n" + NEXT.format(activate=f". {activate:<40} then:"), end="")
 
 
-def track() -> None:
+def track(every: bool) -> None:
     """Record the result in this folder in MLflow, if it is not recorded yet."""
-    from mnistflow import models, tracking  # here, because they take seconds to import
+    from mnistflow import lineage  # here, because it takes seconds to import
 
-    params, paths = load(), Paths.load()
-    if not params.tracking.enabled:
+    settings = load().tracking
+    if not settings.enabled:
         raise ValueError("tracking.enabled in params.yaml is false; `mnistflow track` needs true")
-    with tracking.lock("track"):  # dvc status refuses to run twice at once
-        # What is recorded is the params, so they must be those that the files were made with.
-        command = [sys.executable, "-m", "dvc", "status", "preprocess", "train", "evaluate", "plot"]
-        status = subprocess.run(command, capture_output=True, text=True, check=False)
-        if status.returncode != 0 or "up to date" not in status.stdout:
-            said = (status.stdout or status.stderr).strip()
-            raise ValueError(
-                f"the result in this folder is not that of its params and code; `dvc repro` first:\n{said}"
-            )
-        _, card = models.load(paths.weights)
-        with tracking.recording(params, paths, card.determinants) as record:
-            record.figures()
-    if record.failure is not None:
-        sys.exit(1)
-    print(f"recorded as run {record.run_id} in {tracking.store_uri(params.tracking)}")
+    try:
+        print(f"recorded as run {lineage.record_workspace()} in {_store()}", flush=True)
+    except ValueError as error:
+        if not every:
+            raise
+        print(f"not recorded: {error}", flush=True)  # an experiment may be under way in it
+    if every:
+        outcomes = []
+        for name, outcome in lineage.record_experiments():
+            print(f"{name}: {outcome}", flush=True)
+            outcomes.append(outcome)
+        failed = sum(outcome.startswith("FAILED") for outcome in outcomes)
+        print(f"{len(outcomes) - failed} experiments recorded that were not")
+        if failed:
+            raise ValueError(f"{failed} experiments could not be recorded")
+
+
+def run() -> None:
+    """Print which MLflow run stands for the result in this folder."""
+    from mnistflow import lineage  # here, because it takes seconds to import
+
+    found = lineage.run_of_workspace()
+    if found is None:
+        raise ValueError(f"the result in this folder is not recorded in {_store()}; `mnistflow track` records it")
+    print(f"{found.id}  {found.name}  {found.status.lower()}\n{found.page}")
+
+
+def restore(wanted: str) -> None:
+    """Bring the result of a run back into this folder: its params, metrics, weights and figures."""
+    from mnistflow import lineage  # here, because it takes seconds to import
+
+    found, place = lineage.restore(load().tracking, wanted)
+    print(f"{found.id}  {found.name}: {place}; the weights are those that it recorded")
+
+
+def compare(wanted: Sequence[str], figure: Path) -> None:
+    """Print runs side by side: their metrics, and the params in which they differ; draw their curves."""
+    from mnistflow import comparison, figures, studies, tracking  # here, because they take seconds to import
+
+    settings = load().tracking
+    runs = [tracking.find(settings, each) for each in wanted]
+    print("\n".join(studies.markdown(comparison.rows(runs))))
+    drawn = {
+        name: found
+        for name in ("val_accuracy", "test_accuracy", "train_loss")
+        if (found := comparison.curves(runs, name))
+    }
+    figures.save(figures.comparison(drawn), figure, dpi=110)
+    print(f"\ncurves drawn into {figure}")
+
+
+def promote(wanted: str) -> None:
+    """Make the model of a run the champion of the registered model."""
+    from mnistflow import tracking  # here, because it takes seconds to import
+
+    settings = load().tracking
+    found = tracking.find(settings, wanted)
+    print(f"{found.name} is now {tracking.promote(settings, found.id)}")
+
+
+def _store() -> str:
+    from mnistflow.tracking import shown_uri
+
+    return shown_uri(load().tracking)
 
 
 def ui(port: int) -> None:
@@ -224,7 +284,7 @@ def study_show(name: str) -> None:
     if not any(row.results for row in rows):
         raise ValueError(f"nothing of {name} has been run by the committed code yet; mnistflow study run {name}")
     cells = [row.cells(study.columns) for row in rows]
-    lines = studies.markdown(study, cells)
+    lines = [f"## {study.title}", "", study.question, "", *studies.markdown(cells)]
     print("\n".join(lines))
     results = studies.FOLDER / "results"
     with whole(results / f"{name}.md") as beside:

@@ -1,4 +1,4 @@
-"""How long trainings took: a log of this machine, for no output of the pipeline may hold a time."""
+"""How long things took: a log of this machine, for no output of the pipeline may hold a time."""
 
 from __future__ import annotations
 
@@ -8,24 +8,45 @@ from pathlib import Path
 
 from mnistflow.files import project_root
 
-__all__ = ["record", "seconds_per_epoch"]
+__all__ = ["md5", "note", "of", "record", "seconds_per_epoch"]
 
 
 def record(weights: Path, epochs: int, seconds: float) -> None:
-    """Note a training under the MD5 of its weights, which is what dvc.lock calls them by."""
-    row = {"weights": hashlib.md5(weights.read_bytes()).hexdigest(), "epochs": epochs, "seconds": round(seconds, 3)}
+    """Note a training, of so many epochs in so many seconds."""
+    note(weights, epochs=epochs, seconds=round(seconds, 3))
+
+
+def note(weights: Path, **took: object) -> None:
+    """Note what something took under the MD5 of the weights it belongs to, which is what dvc.lock calls them by."""
     path = _log()
     path.parent.mkdir(exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")  # one write of one line: others may append at the same time
+        # One write of one line: others may append at the same time.
+        file.write(json.dumps({"weights": md5(weights), **took}) + "\n")
+
+
+def of(weights: Path) -> dict[str, object]:
+    """All that was noted of these weights; of what was noted several times, the last."""
+    wanted = md5(weights)
+    return {name: value for row in _rows() if row["weights"] == wanted for name, value in row.items()}
 
 
 def seconds_per_epoch() -> dict[str, float]:
     """Seconds an epoch, by the MD5 of the weights; of several trainings to the same weights, the last."""
+    return {
+        str(row["weights"]): float(str(row["seconds"])) / int(str(row["epochs"])) for row in _rows() if "seconds" in row
+    }
+
+
+def md5(path: Path) -> str:
+    """What dvc.lock calls a file by."""
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def _rows() -> list[dict[str, object]]:
     if not _log().is_file():
-        return {}
-    rows = [json.loads(line) for line in _log().read_text(encoding="utf-8").splitlines()]
-    return {row["weights"]: row["seconds"] / row["epochs"] for row in rows}
+        return []
+    return [json.loads(line) for line in _log().read_text(encoding="utf-8").splitlines()]
 
 
 def _log() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -9,9 +10,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -19,13 +21,27 @@ from pydantic import JsonValue
 
 from mnistflow import params
 from mnistflow.files import parse_yaml, project_root
+from mnistflow.params import Params
 from mnistflow.paths import Paths
 from mnistflow.provenance import PACKAGE, closure
 
-__all__ = ["Ended", "Planned", "Result", "changed_files", "code", "override", "results", "run"]
+__all__ = [
+    "Ended",
+    "Planned",
+    "Result",
+    "changed_files",
+    "code",
+    "files",
+    "holders",
+    "origin",
+    "override",
+    "results",
+    "run",
+]
 
 DECISIVE = ("preprocess", "train", "evaluate")  # the stages that figures rest on
-OBSERVERS = ("durations.py", "progress.py", "serving.py", "tracking.py")  # what they show and record, but do not rest on
+# What they import, but their figures do not rest on: what shows and records, and what reads params, which are compared.
+BESIDE = ("durations.py", "params.py", "paths.py", "progress.py", "serving.py", "stage.py", "tracking")
 
 
 @dataclass(frozen=True)
@@ -115,6 +131,53 @@ def results() -> list[Result]:
     return found
 
 
+@contextlib.contextmanager
+def files(commit: str) -> Iterator[tuple[Params, Paths]]:
+    """The params of a result and its files, in a folder that is there for as long as the block.
+
+    Brought are those that say what it came to: weights, metrics, predictions and figures. The other paths are those of
+    the workspace.
+
+    Args:
+        commit: of an experiment, or another one whose files are in DVC's cache.
+
+    Raises:
+        ValueError: the commit has no such files, or DVC's cache has not.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    paths = Paths.load()
+    wanted = ("data_metrics", "weights", "train_metrics", "history", "test_metrics", "predictions", "figures")
+    with tempfile.TemporaryDirectory(prefix="mnistflow-") as name:
+        folder = Path(name)
+        try:
+            with Repo(str(Path.cwd()), rev=commit) as repo:
+                for path in (Path("params.yaml"), *(getattr(paths, each) for each in wanted)):
+                    repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)
+        except (DvcException, OSError) as error:
+            raise ValueError(f"DVC's cache has not all files of {commit[:10]}: {error}") from error
+        brought = {each: folder / getattr(paths, each) for each in wanted}
+        for each, place in brought.items():
+            if not place.exists():
+                raise ValueError(f"DVC's cache has not all files of {commit[:10]}: no {getattr(paths, each)}")
+        yield params.load(folder / "params.yaml"), replace(paths, **brought)
+
+
+def origin(commit: str) -> tuple[str, bool]:
+    """The commit that an experiment started from, and whether what decides a result was changed for it."""
+    parent = _git("rev-parse", f"{commit}^").strip()
+    changed = _git("diff", "--name-only", parent, commit, "--", "src", "stages", "dvc.yaml", "params.yaml")
+    return parent, bool(changed.strip())
+
+
+def holders(md5: str) -> list[str]:
+    """Commits whose dvc.lock names a file by this MD5, the newest first."""
+    commits = _git("log", "--all", "--format=%H", "--", "dvc.lock").split()
+    locks = _contents([f"{commit}:dvc.lock" for commit in commits])
+    return [commit for commit, lock in zip(commits, locks, strict=True) if lock is not None and md5 in lock]
+
+
 def code() -> tuple[str, ...]:
     """The committed code that figures rest on, as git's digests: equal for equal code."""
     return _codes(["HEAD"])[0]
@@ -134,7 +197,7 @@ def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
     for name in DECISIVE:
         script = root / "stages" / f"{name}.py"
         files.update([script, *closure(script)])
-    names = [path.relative_to(root).as_posix() for path in sorted(files) if path.name not in OBSERVERS]
+    names = [path.relative_to(root).as_posix() for path in sorted(files) if path.name not in BESIDE]
     lines = _git(
         "cat-file",
         "--batch-check=%(objectname)",

@@ -563,6 +563,27 @@ def study(
         return figure
 
 
+def comparison(metrics: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]]) -> Figure:
+    """Curves of several runs, a panel for each metric.
+
+    Args:
+        metrics: by its name, of each run by its name, the value after each epoch: (epoch, value).
+    """
+    colours = [BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#888888"]
+    with rc_context(STYLE):
+        figure, panels = _axes(1, max(1, len(metrics)), (4.6 * max(1, len(metrics)), 3.8))
+        for axes, (name, runs) in zip(panels, metrics.items(), strict=False):
+            for place, (run, points) in enumerate(runs.items()):
+                epochs, values = zip(*points, strict=True)
+                colour = colours[place % len(colours)]
+                axes.plot(epochs, values, color=colour, marker="o", markersize=3.5, label=run)
+            axes.set(xlabel="epoch", ylabel=name.replace("_", " "))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if metrics:
+            panels[0].legend(loc="best", fontsize=7)
+        return figure
+
+
 def _log_percent(axes: Axes, which: Literal["x", "y"]) -> None:
     """Make an axis logarithmic, with percentages as people write them."""
     if which == "x":

@@ -166,6 +166,7 @@ class Tracking(Block):
     enabled: bool
     uri: str | None  # null: $MLFLOW_TRACKING_URI, else mlflow.db beside dvc.yaml
     experiment: Annotated[str, StringConstraints(min_length=1)]
+    registered_model: Annotated[str, StringConstraints(min_length=1)] | None = None  # null: nothing is registered
 
 
 class Params(Block):

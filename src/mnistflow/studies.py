@@ -275,8 +275,8 @@ def table(study: Study, results: Sequence[Result], code: tuple[str, ...], second
     ]
 
 
-def markdown(study: Study, cells: Sequence[Mapping[str, str]]) -> list[str]:
-    """The table as lines of Markdown; columns that say nothing in any row are left out."""
+def markdown(cells: Sequence[Mapping[str, str]]) -> list[str]:
+    """A table as lines of Markdown; columns that say nothing in any row are left out."""
     headings = [
         heading
         for heading in dict.fromkeys(heading for row in cells for heading in row)
@@ -288,7 +288,7 @@ def markdown(study: Study, cells: Sequence[Mapping[str, str]]) -> list[str]:
         "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return [f"## {study.title}", "", study.question, "", *lines]
+    return lines
 
 
 def _spread(values: Sequence[float], form: str = ".2f") -> str:

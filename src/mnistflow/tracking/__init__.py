@@ -1,0 +1,32 @@
+"""The record in MLflow: one run for one pipeline result.
+
+Files are the truth and MLflow is a view of them: everything recorded here, durations aside, is read from the files
+that the pipeline leaves, so that it can be recorded afterwards as well. A store that cannot be reached therefore
+costs a warning and nothing else.
+"""
+
+from mnistflow.tracking import tags
+from mnistflow.tracking.record import Origin, Record, committed_params, recording
+from mnistflow.tracking.registry import promote
+from mnistflow.tracking.runs import Found, find, name_study, of_result, recorded, result_key, texts, weights_of
+from mnistflow.tracking.store import lock, shown_uri, store_uri
+
+__all__ = [
+    "Found",
+    "Origin",
+    "Record",
+    "committed_params",
+    "find",
+    "lock",
+    "name_study",
+    "of_result",
+    "promote",
+    "recorded",
+    "recording",
+    "result_key",
+    "shown_uri",
+    "store_uri",
+    "tags",
+    "texts",
+    "weights_of",
+]

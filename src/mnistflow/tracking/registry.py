@@ -1,0 +1,112 @@
+"""The registered model: its champion is the best run on validation."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from mnistflow.params import Tracking
+from mnistflow.tracking import tags
+from mnistflow.tracking.store import connect, failure, lock
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+__all__ = ["ALIAS", "consider", "promote"]
+
+ALIAS = "champion"
+VALIDATION = "val_accuracy"  # as a tag of a version
+
+
+def consider(client: MlflowClient, tracking: Tracking, run: Run) -> None:
+    """Register the model of a complete run and make it the champion, if it beats the champion on validation.
+
+    A run without a validation split never does, and neither does one on another data set than the champion's: there is
+    nothing to compare.
+    """
+    name = tracking.registered_model
+    accuracy = _validation(client, run)
+    if name is None or accuracy is None:
+        return
+    with lock("champion"):
+        champion = _champion(client, name)
+        reason = f"the first with a validation split: {accuracy:.2%}"
+        if champion is not None:
+            comparable = champion.tags.get("dataset") == run.data.params.get("dataset")
+            other = float(champion.tags.get(VALIDATION, math.inf))
+            if not comparable or accuracy <= other:
+                return
+            reason = f"validation {accuracy:.2%} against {other:.2%} of version {champion.version}"
+        version = _crown(client, name, run, accuracy, reason)
+    print(f"tracking: version {version.version} of the registered model {name} is its {ALIAS} ({reason})")
+
+
+def promote(tracking: Tracking, run_id: str) -> str:
+    """Make the model of a run the champion by hand; register it if it is not.
+
+    Returns:
+        Its URI.
+
+    Raises:
+        ValueError: nothing is registered here, the run has no model, or the store does not answer.
+    """
+    name = tracking.registered_model
+    if name is None:
+        raise ValueError("tracking.registered_model in params.yaml is null; it names the registered model")
+    try:
+        client, _ = connect(tracking)
+        run = client.get_run(run_id)
+        if run.info.status == "FINISHED" and tags.MODEL in run.data.tags:
+            with lock("champion"):
+                champion = _champion(client, name)
+                instead = "" if champion is None else f", instead of version {champion.version}"
+                _crown(client, name, run, _validation(client, run), f"promoted by hand{instead}")
+            return f"models:/{name}@{ALIAS}"
+    except Exception as error:
+        raise ValueError(failure(tracking, f"did not promote run {run_id}", error)) from error
+    raise ValueError(f"run {run_id} is {run.info.status.lower()}: it has no result to promote")
+
+
+def _crown(client: MlflowClient, name: str, run: Run, accuracy: float | None, reason: str) -> ModelVersion:
+    """Give the alias to the version of a run, which is made if there is none yet."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name)
+    uri = run.data.tags[tags.MODEL]
+    there = client.search_model_versions(f"name = '{name}' AND run_id = '{run.info.run_id}'")
+    model_id = uri.removeprefix("models:/")
+    version = there[0] if there else client.create_model_version(name, uri, run.info.run_id, model_id=model_id)
+    test = run.data.metrics.get("test_accuracy")
+    said = {
+        "decision": reason,
+        "dataset": run.data.params.get("dataset"),
+        VALIDATION: accuracy,
+        "test_accuracy": test,
+    }
+    for tag, value in said.items():
+        if value is not None:
+            client.set_model_version_tag(name, version.version, tag, str(value))
+    client.update_model_version(name, version.version, f"{run.info.run_name}: {reason}.")
+    client.set_registered_model_alias(name, ALIAS, version.version)
+    return version
+
+
+def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_model_version_by_alias(name, ALIAS)
+    except MlflowException:  # no such model, or no such alias
+        return None
+
+
+def _validation(client: MlflowClient, run: Run) -> float | None:
+    """The accuracy on the validation split of the weights that were kept."""
+    kept = run.data.metrics.get("kept_epoch")
+    history = client.get_metric_history(run.info.run_id, "val_accuracy") if kept is not None else []
+    return next((metric.value for metric in history if metric.step == kept), None)

@@ -1,0 +1,181 @@
+"""The runs that are there: found by what they stand for, by name, or by id."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnistflow.files import project_root, sha256
+from mnistflow.params import Params, Tracking
+from mnistflow.provenance import digest
+from mnistflow.tracking import tags
+from mnistflow.tracking.store import connect, failure, link
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+__all__ = ["Found", "find", "name_study", "of_result", "recorded", "result_key", "texts", "weights_of"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run says."""
+
+    id: str
+    name: str
+    status: str
+    page: str
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    curves: Mapping[str, Sequence[tuple[int, float]]]  # (epoch, value), of each metric that has epochs
+
+
+def result_key(params: Params, determinants: str) -> str:
+    """The digest that finds the run of a result: what decided the weights, and what is recorded as its params."""
+    return digest({"determinants": determinants, **params.chosen()})
+
+
+def texts(chosen: Mapping[str, object]) -> dict[str, str]:
+    """Params as MLflow keeps them."""
+    return {path: json.dumps(value).strip('"') for path, value in chosen.items()}
+
+
+def of_result(params: Params, determinants: str, weights: Path) -> Found | None:
+    """The run that stands for a result; None if it is not recorded.
+
+    Raises:
+        ValueError: the store does not answer.
+    """
+    key, bits = result_key(params, determinants), sha256(weights)
+    try:
+        client, experiment = connect(params.tracking)
+        found = client.search_runs([experiment], f"tags.`{tags.RESULT}` = '{key}'")
+    except Exception as error:
+        raise ValueError(failure(params.tracking, "does not answer", error)) from error
+    for run in found:
+        if run.data.tags.get(tags.WEIGHTS) == bits:
+            return _found(client, params.tracking, run)
+    return None
+
+
+def find(tracking: Tracking, wanted: str) -> Found:
+    """The run with an id (the beginning of one will do), a name, or the name of its DVC experiment; the newest of many.
+
+    Raises:
+        ValueError: the store does not answer, or has no such run.
+    """
+    try:
+        client, experiment = connect(tracking)
+        every = list(_all(client, experiment, ""))
+        named = [run for run in every if wanted in (run.info.run_id, run.info.run_name, run.data.tags.get(tags.DVC))]
+        named = named or [run for run in every if len(wanted) >= 4 and run.info.run_id.startswith(wanted)]
+        if named:
+            return _found(client, tracking, named[0])
+    except Exception as error:
+        raise ValueError(failure(tracking, "does not answer", error)) from error
+    newest = "".join(
+        f"\n  {run.info.run_id}  {run.info.run_name}  {run.data.tags.get(tags.DVC, '')}".rstrip() for run in every[:10]
+    )
+    raise ValueError(f"there is no run {wanted!r}; " + (f"the newest are:{newest}" if newest else "there are none yet"))
+
+
+def recorded(tracking: Tracking) -> set[tuple[str, str]]:
+    """What the complete runs stand for: the MD5 of their weights, and the digest of their params.
+
+    Raises:
+        ValueError: the store does not answer.
+    """
+    try:
+        client, experiment = connect(tracking)
+        return {
+            (run.data.tags.get(tags.DVC_WEIGHTS, ""), digest(run.data.params))
+            for run in _all(client, experiment, "attributes.status = 'FINISHED'")
+        }
+    except Exception as error:
+        raise ValueError(failure(tracking, "does not answer", error)) from error
+
+
+def name_study(tracking: Tracking, study: str, results: Iterable[tuple[str, str, Mapping[str, object]]]) -> int:
+    """Tag the runs of a study's results with its name, found by content; one run may belong to several studies.
+
+    Args:
+        tracking: the store.
+        study: its name.
+        results: of each the entry's name, the MD5 of the weights and the chosen params.
+
+    Returns:
+        How many runs carry the tag now.
+
+    Raises:
+        ValueError: the store does not answer.
+    """
+    wanted = {(weights, digest(texts(chosen))): entry for entry, weights, chosen in results}
+    tagged = 0
+    try:
+        client, experiment = connect(tracking)
+        for run in _all(client, experiment, f"tags.`{tags.DVC_WEIGHTS}` != ''"):
+            entry = wanted.get((run.data.tags[tags.DVC_WEIGHTS], digest(run.data.params)))
+            if entry is not None:
+                client.set_tag(run.info.run_id, f"study.{study}", entry)
+                tagged += 1
+    except Exception as error:
+        raise ValueError(failure(tracking, "does not answer", error)) from error
+    return tagged
+
+
+def weights_of(tracking: Tracking, run_id: str) -> Path:
+    """The weights that a run recorded, fetched from the store once and checked against the run's digest.
+
+    Raises:
+        ValueError: the store does not answer, or has no such run, or not its weights.
+    """
+    folder = project_root() / ".mnistflow" / "weights" / run_id
+    place = folder / "model.safetensors"
+    try:
+        client, _ = connect(tracking)
+        known = client.get_run(run_id).data.tags.get(tags.WEIGHTS)
+        if not place.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder) as beside:
+                Path(client.download_artifacts(run_id, f"weights/{place.name}", beside)).replace(place)
+    except Exception as error:
+        raise ValueError(failure(tracking, f"has no weights of run {run_id}:", error)) from error
+    if sha256(place) != known:
+        raise ValueError(f"{place} is not what run {run_id} recorded; delete it and run again: rm {place}")
+    return place
+
+
+def _found(client: MlflowClient, tracking: Tracking, run: Run) -> Found:
+    run_id = run.info.run_id
+    history = {name: client.get_metric_history(run_id, name) for name in run.data.metrics}
+    return Found(
+        id=run_id,
+        name=str(run.info.run_name),
+        status=run.info.status,
+        page=link(tracking, run.info.experiment_id, run_id),
+        params=run.data.params,
+        metrics=run.data.metrics,
+        tags=run.data.tags,
+        curves={
+            name: [(metric.step, metric.value) for metric in sorted(values, key=lambda metric: metric.step)]
+            for name, values in history.items()
+            if any(metric.step for metric in values)
+        },
+    )
+
+
+def _all(client: MlflowClient, experiment: str, condition: str) -> Iterator[Run]:
+    """Runs of the experiment, the newest first."""
+    token = None
+    while True:
+        page = client.search_runs([experiment], condition, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

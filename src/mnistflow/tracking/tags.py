@@ -1,0 +1,11 @@
+"""Names of the tags that are ours; the others that are set are MLflow's own."""
+
+RESULT = "mnistflow.result"  # the digest of all that the run stands for
+DETERMINANTS = "mnistflow.determinants"  # the digest of what decided the weights
+WEIGHTS = "mnistflow.weights"  # SHA-256; training is recorded whole
+DVC_WEIGHTS = "dvc.weights"  # MD5, what dvc.lock calls the weights by
+DVC = "dvc.experiment"  # its name
+MODEL = "mnistflow.model"  # the URI of the model to serve
+MODEL_SHA256 = "mnistflow.model.sha256"  # of its archive
+EVALUATED = "mnistflow.evaluated"  # the evaluation is recorded whole
+TRAINED_BY = "mnistflow.trained_by"  # the run that trained these weights, if another did

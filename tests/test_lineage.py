@@ -1,0 +1,87 @@
+"""From a result to its run and back, through the real DVC and MLflow, on scikit-learn's digits."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from conftest import Checkout
+from test_tracking import record, runs_of
+
+from mnistflow.files import sha256
+
+
+def records(checkout: Checkout) -> list[dict[str, Any]]:
+    """All runs without their ids, the newest last; also in the texts that name them."""
+    client, runs = runs_of(checkout)
+    numbers = {run.info.run_id: f"run {number}" for number, run in enumerate(reversed(runs))}
+    found = []
+    for run in reversed(runs):
+        each = record(client, run)
+        each["durations"] = {
+            name: value for name, value in run.data.metrics.items() if name.endswith(("seconds", "images_per_second"))
+        }
+        for tag, text in each["tags"].items():
+            for run_id, name in numbers.items():
+                text = text.replace(run_id, name)
+            each["tags"][tag] = text
+        found.append(each)
+    return found
+
+
+def test_a_run_leads_to_its_files_and_an_empty_store_is_filled_again(recorded: Checkout) -> None:
+    # Other evaluation, same weights: trained by the first run, and complete although nothing is drawn again.
+    output = recorded.dvc("exp", "run", "-S", "evaluate.batch_size=100", "--name", "another")
+    assert "Stage 'plot' didn't change, skipping" in output
+    client, (other, first) = runs_of(recorded)
+    assert other.info.run_name == "lenet5 · default evaluate.batch_size=100"
+    assert [run.info.status for run in (first, other)] == ["FINISHED", "FINISHED"]
+    assert other.data.tags["mnistflow.trained_by"] == first.info.run_id
+    assert "mnistflow.trained_by" not in first.data.tags
+    assert record(client, other)["files"] == record(client, first)["files"]
+    assert record(client, other)["models"] == 1
+    assert recorded.mnistflow("run").startswith(f"{other.info.run_id}  {other.info.run_name}  finished\n")
+
+    # The first has the better name, but both are as good: it stays the champion until someone decides otherwise.
+    champion = client.get_model_version_by_alias("mnistflow", "champion")
+    assert champion.run_id == first.info.run_id
+    assert champion.tags["decision"].startswith("the first with a validation split: ")
+    assert "models:/mnistflow@champion" in recorded.mnistflow("promote", "another")
+    promoted = client.get_model_version_by_alias("mnistflow", "champion")
+    assert (promoted.run_id, promoted.tags["decision"]) == (
+        other.info.run_id,
+        "promoted by hand, instead of version 1",
+    )
+
+    shown = recorded.mnistflow("compare", "lenet5 · default", "another", "--figure", "side-by-side.png")
+    assert "| evaluate.batch_size | 1000" in shown
+    assert "recipes.default.lr" not in shown
+    assert (recorded.folder / "side-by-side.png").stat().st_size > 1000
+    assert "there is no run 'none'; the newest are:\n  " in recorded.mnistflow("compare", "none", status=1)
+
+    # Back to the first, which is a commit, and to the other, which is an experiment.
+    refused = recorded.mnistflow("restore", first.info.run_id, status=1)
+    assert "not committed: params.yaml; that would be lost" in refused
+    recorded.git("checkout", "--quiet", "params.yaml")
+    assert ": commit " in recorded.mnistflow("restore", first.info.run_id[:8])
+    assert recorded.git("status", "--porcelain") == "?? side-by-side.png\n"
+    assert recorded.mnistflow("run").startswith(first.info.run_id)
+    assert "it is what this folder holds" in recorded.mnistflow("restore", first.info.run_id)
+    assert ": DVC experiment another;" in recorded.mnistflow("restore", "another")
+    assert recorded.mnistflow("run").startswith(other.info.run_id)
+    assert sha256(recorded.folder / "models/model.safetensors") == other.data.tags["mnistflow.weights"]
+
+    # All of it again from what DVC and git hold.
+    recorded.git("checkout", "--quiet", ".")
+    recorded.dvc("checkout", "--quiet")
+    before = records(recorded)
+    (recorded.folder / "mlflow.db").unlink()
+    shutil.rmtree(recorded.folder / "mlruns")
+    assert "`mnistflow track` records it" in recorded.mnistflow("run", status=1)
+    assert "1 experiments recorded that were not" in recorded.mnistflow("track", "--all")
+    after = records(recorded)
+    assert after[0]["tags"].pop("mlflow.source.git.commit") != before[0]["tags"].pop("mlflow.source.git.commit")
+    assert after == before
+    assert "0 experiments recorded that were not" in recorded.mnistflow("track", "--all")
+    assert records(recorded)[1] == before[1]
+    assert len(records(recorded)) == 2
