@@ -19,3 +19,12 @@ def test_the_last_training_to_the_same_weights_counts(tmp_path: Path, monkeypatc
     durations.record(one, epochs=2, seconds=6)
     expected = {hashlib.md5(b"1").hexdigest(): 3.0, hashlib.md5(b"2").hexdigest(): 2.5}
     assert durations.seconds_per_epoch() == expected
+
+
+def test_notes_of_one_subject_come_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    durations.note("a", seconds=1.0, each=[0.5])
+    durations.note("b", seconds=2.0)
+    durations.note("a", seconds=3.0)
+    assert durations.of("a") == {"weights": "a", "seconds": 3.0, "each": [0.5]}
+    assert durations.of("c") == {}

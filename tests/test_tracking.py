@@ -1,7 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
 import sys
+import time
+import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,7 +47,8 @@ def record(client: MlflowClient, run: Run) -> dict[str, Any]:
         for name in run.data.metrics
         if not name.endswith(durations)
     }
-    unique = ("mlflow.log-model.history", "mnistflow.model", "mlflow.user")
+    # The archive of the model names the files of the code that it was exported by.
+    unique = ("mlflow.log-model.history", "mnistflow.model", "mnistflow.model.sha256", "mlflow.user")
     files = [
         file.path for folder in ("figures", "evaluation") for file in client.list_artifacts(run.info.run_id, folder)
     ]
@@ -150,35 +160,97 @@ def test_another_model_is_another_run_and_the_same_again_is_the_same_run(recorde
     assert [record(client, run) for run in runs] == before
 
 
-def test_a_store_that_cannot_be_reached_loses_nothing(clean: Checkout, finished: Checkout, tmp_path: Path) -> None:
-    checkout = clean.copy(tmp_path / "checkout")
+@contextlib.contextmanager
+def server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A real MLflow server with its store in a folder, artifacts through it; ended with the block."""
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder)]
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
+                break
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"the server ended with status {process.wait(0.1)}: {(folder / 'log').read_text()}")
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def has_an_epoch(store: Path) -> bool:
+    with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(store)) as connection:
+        return bool(connection.execute("SELECT 1 FROM metrics WHERE key = 'train_loss'").fetchall())
+    return False
+
+
+def test_a_server_that_dies_while_a_network_trains_loses_nothing(
+    clean: Checkout, finished: Checkout, tmp_path: Path
+) -> None:
+    checkout, port = clean.copy(tmp_path / "checkout"), free_port()
     (checkout.folder / "src" / "mnistflow" / "__pycache__").mkdir(exist_ok=True)  # no part of a result
-    output = checkout.dvc(
-        "repro", MLFLOW_TRACKING_URI="http://127.0.0.1:9", TZ="Asia/Tokyo", HOME=str(tmp_path / "home")
-    )
-    assert output.count("tracking: warning: http://127.0.0.1:9 did not take the record") == 3  # once a stage
+    uri, store = f"http://127.0.0.1:{port}", tmp_path / "server"
+    with ThreadPoolExecutor(1) as pool:
+        with server(store, port):
+            run = pool.submit(
+                checkout.dvc, "repro", MLFLOW_TRACKING_URI=uri, TZ="Asia/Tokyo", HOME=str(tmp_path / "home")
+            )
+            while not has_an_epoch(store / "server.db"):
+                assert not run.done(), run.result()
+                time.sleep(0.01)
+        output = run.result()
+    assert output.count(f"tracking: warning: {uri} did not take the record") == 3  # once a stage
     assert checkout.read("dvc.lock") == finished.read("dvc.lock")  # two clean checkouts, one result
     for name in ("preprocess.json", "train.json", "evaluate.json", "history.csv", "steps.csv"):
         assert checkout.read(f"metrics/{name}") == finished.read(f"metrics/{name}")
-    assert not (checkout.folder / "mlflow.db").exists()
-    assert "did not take the record" in checkout.run(
-        *TRACK, status=1, PYTHONPATH="src", MLFLOW_TRACKING_URI="http://127.0.0.1:9"
-    )
 
-    # Three at once meet a store that is not there yet, and a fourth comes later: one run.
+    # Silent where it was: a listener that never answers.
+    with socket.create_server(("127.0.0.1", port)):
+        assert "did not take the record" in checkout.run(*TRACK, status=1, PYTHONPATH="src", MLFLOW_TRACKING_URI=uri)
+
+    with server(store, port):
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("mnistflow")
+        assert experiment is not None
+        (half,) = client.search_runs([experiment.experiment_id])
+        assert half.info.status == "RUNNING"
+        assert "mnistflow.weights" not in half.data.tags
+        checkout.run(*TRACK, PYTHONPATH="src", MLFLOW_TRACKING_URI=uri)
+        (whole,) = client.search_runs([half.info.experiment_id])
+        assert whole.info.run_id == half.info.run_id
+        late, live = record(client, whole), record(*runs_of_first(finished))
+    without_ids(late, whole)
+    without_ids(live, runs_of_first(finished)[1])
+    assert late == live
+
+    # Three at once meet another store that is not there yet, and a fourth comes later: one run.
     plot = (sys.executable, "stages/plot.py")
     with ThreadPoolExecutor(3) as pool:
         outputs = list(pool.map(lambda command: checkout.run(*command, PYTHONPATH="src"), (TRACK, plot, plot)))
     assert "tracking: warning" not in "".join(outputs)
-    client, runs = runs_of(checkout)
+    local, runs = runs_of(checkout)
     assert len(runs) == 1
     said = f"recorded as run {runs[0].info.run_id} in sqlite:///{checkout.folder / 'mlflow.db'}\n"
     assert outputs[0].endswith(said)
     assert checkout.run(*TRACK, PYTHONPATH="src").endswith(said)
-    late, live = record(client, runs[0]), record(*runs_of_first(finished))
-    for found in (late, live):
-        found["tags"].pop("mlflow.source.git.commit")
-    assert late == live
+    at_once = record(local, runs[0])
+    without_ids(at_once, runs[0])
+    assert at_once == live
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def without_ids(found: dict[str, Any], run: Run) -> None:
+    """Leave out of a record which run it is, and from which commit."""
+    found["tags"] = {key: text.replace(run.info.run_id, "") for key, text in found["tags"].items()}
+    found["tags"].pop("mlflow.source.git.commit")
 
 
 def runs_of_first(checkout: Checkout) -> tuple[MlflowClient, Run]:

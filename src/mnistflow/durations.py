@@ -10,32 +10,37 @@ from mnistflow.files import project_root
 
 __all__ = ["md5", "note", "of", "record", "seconds_per_epoch"]
 
+SUBJECT = "weights"  # what nearly all rows are about
+
 
 def record(weights: Path, epochs: int, seconds: float) -> None:
     """Note a training, of so many epochs in so many seconds."""
-    note(weights, epochs=epochs, seconds=round(seconds, 3))
+    note(md5(weights), epochs=epochs, seconds=round(seconds, 3))
 
 
-def note(weights: Path, **took: object) -> None:
-    """Note what something took under the MD5 of the weights it belongs to, which is what dvc.lock calls them by."""
+def note(subject: str, **took: object) -> None:
+    """Note what something took.
+
+    Args:
+        subject: what it belongs to: weights by their MD5, which is what dvc.lock calls them by, or another digest.
+        took: durations by name, in seconds.
+    """
     path = _log()
     path.parent.mkdir(exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         # One write of one line: others may append at the same time.
-        file.write(json.dumps({"weights": md5(weights), **took}) + "\n")
+        file.write(json.dumps({SUBJECT: subject, **took}) + "\n")
 
 
-def of(weights: Path) -> dict[str, object]:
-    """All that was noted of these weights; of what was noted several times, the last."""
-    wanted = md5(weights)
-    return {name: value for row in _rows() if row["weights"] == wanted for name, value in row.items()}
+def of(subject: str) -> dict[str, object]:
+    """All that was noted of a subject; of what was noted several times, the last."""
+    return {name: value for row in _rows() if row[SUBJECT] == subject for name, value in row.items()}
 
 
 def seconds_per_epoch() -> dict[str, float]:
     """Seconds an epoch, by the MD5 of the weights; of several trainings to the same weights, the last."""
-    return {
-        str(row["weights"]): float(str(row["seconds"])) / int(str(row["epochs"])) for row in _rows() if "seconds" in row
-    }
+    trainings = [row for row in _rows() if "epochs" in row]
+    return {str(row[SUBJECT]): float(str(row["seconds"])) / int(str(row["epochs"])) for row in trainings}
 
 
 def md5(path: Path) -> str:

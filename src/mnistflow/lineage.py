@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
 
 from mnistflow import experiments, models, tracking
 from mnistflow.experiments import Result
-from mnistflow.files import sha256
+from mnistflow.files import read_yaml, sha256
 from mnistflow.params import Params, Tracking, load
 from mnistflow.paths import Paths
 from mnistflow.provenance import digest
@@ -129,11 +131,18 @@ def _recorded(params: Params, paths: Paths, origin: Origin) -> str:
 
 
 def _is_here(found: Found, paths: Paths) -> bool:
-    """Whether this folder holds the weights and the params of a run."""
+    """Whether this folder holds the weights of a run, its params, and an evaluation by them."""
+    params = load()
+    try:
+        evaluate = cast("Any", read_yaml(Path("dvc.lock")))["stages"]["evaluate"]
+        by = evaluate["params"]["params.yaml"]["evaluate"]
+    except (ValueError, TypeError, KeyError):
+        return False
     return (
         paths.weights.is_file()
         and sha256(paths.weights) == found.tags[tags.WEIGHTS]
-        and tracking.texts(load().chosen()) == dict(found.params)
+        and tracking.texts(params.chosen()) == dict(found.params)
+        and by == params.evaluate.model_dump()
     )
 
 

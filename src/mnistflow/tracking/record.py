@@ -193,7 +193,8 @@ class Record:
         Args:
             seconds: that training took.
         """
-        durations.note(self.paths.weights, seconds=seconds, epoch_seconds=list(self._seconds.values()))
+        each = list(self._seconds.values())
+        durations.note(durations.md5(self.paths.weights), seconds=seconds, epoch_seconds=each)
         self._training_at_its_end()
 
     def evaluation(self, seconds: float) -> None:
@@ -202,7 +203,7 @@ class Record:
         Args:
             seconds: that the evaluation took.
         """
-        durations.note(self.paths.weights, evaluate_seconds=seconds)
+        durations.note(result_key(self.params, self.determinants), evaluate_seconds=seconds)
         self._evaluation_at_its_end()
 
     @_guarded
@@ -250,7 +251,7 @@ class Record:
         if self._run.data.tags.get(tags.WEIGHTS, weights) != weights:  # same determinants, other bits: another machine
             self._run = self._found_or_made(weights)
         summary, data = read_json(self.paths.train_metrics), read_json(self.paths.data_metrics)
-        took = durations.of(self.paths.weights)
+        took = durations.of(durations.md5(self.paths.weights))
         each = dict(enumerate(cast("list[float]", took.get("epoch_seconds", [])), start=1))
         for row in read_csv(self.paths.history):
             self._log_epoch(row, each)
@@ -274,7 +275,8 @@ class Record:
         test = read_json(self.paths.test_metrics)
         names = ("accuracy", "loss", "macro_precision", "macro_recall", "macro_f1")
         metrics = {f"test_{name}": value for name, value in _numbers(test, names).items()}
-        self._log_metrics({**metrics, **_numbers(durations.of(self.paths.weights), ("evaluate_seconds",))})
+        took = durations.of(result_key(self.params, self.determinants))
+        self._log_metrics({**metrics, **_numbers(took, ("evaluate_seconds",))})
         for path in (self.paths.test_metrics, self.paths.predictions):
             self._client.log_artifact(self._run.info.run_id, str(path), "evaluation")
         self._tag(
