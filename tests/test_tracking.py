@@ -330,7 +330,7 @@ def test_a_run_carries_the_studies_that_its_result_belongs_to(
     chosen = load(recorded.folder / "params.yaml")
     weights = hashlib.md5((recorded.folder / "models/model.safetensors").read_bytes()).hexdigest()
     other = [("b", "0" * 32, chosen.chosen()), ("c", weights, {**chosen.chosen(), "evaluate.batch_size": 7})]
-    assert tracking.name_study(chosen.tracking, "first", [("a", weights, chosen.chosen()), *other]) == 1
-    assert tracking.name_study(chosen.tracking, "second", other) == 0
+    assert tracking.name_study(chosen.tracking, "first", [("a", weights, chosen.chosen()), *other])[0] == 1
+    assert tracking.name_study(chosen.tracking, "second", other)[0] == 0
     _, (run,) = runs_of(recorded)
     assert {tag: entry for tag, entry in run.data.tags.items() if tag.startswith("study.")} == {"study.first": "a"}

@@ -152,7 +152,7 @@ def run() -> None:
     found = lineage.run_of_workspace()
     if found is None:
         raise ValueError(f"the result in this folder is not recorded in {_store()}; `mnistflow track` records it")
-    print(f"{found.id}  {found.name}  {found.status.lower()}\n{found.page}")
+    print(f"{found.id}  {found.name}  {found.status.lower()}\n{found.page}\nall runs: {found.table}")
 
 
 def restore(wanted: str) -> None:
@@ -196,11 +196,12 @@ def _store() -> str:
 
 def ui(port: int) -> None:
     """Open the MLflow UI over this project's runs, on 127.0.0.1."""
-    from mnistflow.tracking import store_uri
+    from mnistflow.tracking import shown_uri, store_uri
 
-    uri = store_uri(load().tracking)
+    settings = load().tracking
+    uri = store_uri(settings)
     if uri.startswith("http"):
-        raise ValueError(f"runs are recorded on a server, which has its own UI: {uri}")
+        raise ValueError(f"runs are recorded on a server, which has its own UI: {shown_uri(settings)}")
     os.chdir(project_root())
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])
@@ -365,8 +366,8 @@ def _name_study(study: Study) -> None:
     if settings.enabled:
         rows = studies.table(study, experiments.results(), experiments.code(), {})
         found = [(row.entry.name, result.weights, result.chosen) for row in rows for result in row.results]
-        runs = tracking.name_study(settings, study.name, found)
-        print(f"{runs} MLflow runs carry the tag study.{study.name}")
+        count, page = tracking.name_study(settings, study.name, found)
+        print(f"{count} MLflow runs carry the tag study.{study.name}: {page}")
 
 
 def _count(text: str) -> int:

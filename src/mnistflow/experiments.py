@@ -40,8 +40,11 @@ __all__ = [
 ]
 
 DECISIVE = ("preprocess", "train", "evaluate")  # the stages that figures rest on
-# What they import, but their figures do not rest on: what shows and records, and what reads params, which are compared.
-BESIDE = ("durations.py", "params.py", "paths.py", "progress.py", "serving.py", "stage.py", "tracking")
+# What they import, but their figures do not rest on: what shows and records, what reads params, which are compared, and
+# what names the sources of published files, which are verified wherever they come from.
+BESIDE = frozenset(
+    ("durations", "params", "paths", "progress", "serving", "stage", "tracking", "mnist", "fashion_mnist", "kmnist")
+)
 
 
 @dataclass(frozen=True)
@@ -193,11 +196,13 @@ def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
     root = Path.cwd()
     if not PACKAGE.is_relative_to(root):  # an environment that several checkouts share has the code of one of them
         raise ValueError(f"this is the mnistflow of {PACKAGE.parent}; run the one of this folder: pip install -e .")
-    files: set[Path] = set()
+    reached: set[Path] = set()
     for name in DECISIVE:
         script = root / "stages" / f"{name}.py"
-        files.update([script, *closure(script)])
-    names = [path.relative_to(root).as_posix() for path in sorted(files) if path.name not in BESIDE]
+        reached.update([script, *closure(script)])
+    kept = [path for path in reached if path.stem not in BESIDE]
+    files = {file for path in kept for file in ([path] if path.is_file() else path.rglob("*.py"))}
+    names = [file.relative_to(root).as_posix() for file in sorted(files) if file.stem not in BESIDE]
     lines = _git(
         "cat-file",
         "--batch-check=%(objectname)",

@@ -253,7 +253,7 @@ class Row:
             "each seed": ", ".join(f"{accuracy:.2f}" for accuracy in self.accuracies),
             "inside": {None: "", True: "yes", False: "NO"}[self.inside],
             "epochs": _epochs(epochs, self.entry.epochs),
-            "s an epoch": f"{fmean(seconds):.{0 if fmean(seconds) >= 10 else 1}f}" if seconds else "",
+            "s an epoch": f"{min(seconds):.{0 if min(seconds) >= 10 else 1}f}" if seconds else "",
         }
         for column in columns:
             found |= EXTRA[column](self.results)

@@ -13,7 +13,7 @@ from mnistflow.files import project_root, sha256
 from mnistflow.params import Params, Tracking
 from mnistflow.provenance import digest
 from mnistflow.tracking import tags
-from mnistflow.tracking.store import connect, failure, link
+from mnistflow.tracking.store import ALL_RUNS, connect, failure, link, table_link, view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,7 +29,8 @@ class Found:
     id: str
     name: str
     status: str
-    page: str
+    page: str  # its address
+    table: str  # the address of the page with all runs
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
@@ -101,8 +102,12 @@ def recorded(tracking: Tracking) -> set[tuple[str, str]]:
         raise ValueError(failure(tracking, "does not answer", error)) from error
 
 
-def name_study(tracking: Tracking, study: str, results: Iterable[tuple[str, str, Mapping[str, object]]]) -> int:
+def name_study(
+    tracking: Tracking, study: str, results: Iterable[tuple[str, str, Mapping[str, object]]]
+) -> tuple[int, str]:
     """Tag the runs of a study's results with its name, found by content; one run may belong to several studies.
+
+    The experiment gets a view of them, so that the study opens as one table.
 
     Args:
         tracking: the store.
@@ -110,7 +115,7 @@ def name_study(tracking: Tracking, study: str, results: Iterable[tuple[str, str,
         results: of each the entry's name, the MD5 of the weights and the chosen params.
 
     Returns:
-        How many runs carry the tag now.
+        How many runs carry the tag now, and the page with their table.
 
     Raises:
         ValueError: the store does not answer.
@@ -124,9 +129,11 @@ def name_study(tracking: Tracking, study: str, results: Iterable[tuple[str, str,
             if entry is not None:
                 client.set_tag(run.info.run_id, f"study.{study}", entry)
                 tagged += 1
+        for tag, state in view(f"study-{study}", f"tags.`study.{study}` != ''").items():
+            client.set_experiment_tag(experiment, tag, state)
+        return tagged, table_link(tracking, experiment, f"study-{study}")
     except Exception as error:
         raise ValueError(failure(tracking, "does not answer", error)) from error
-    return tagged
 
 
 def weights_of(tracking: Tracking, run_id: str) -> Path:
@@ -159,6 +166,7 @@ def _found(client: MlflowClient, tracking: Tracking, run: Run) -> Found:
         name=str(run.info.run_name),
         status=run.info.status,
         page=link(tracking, run.info.experiment_id, run_id),
+        table=table_link(tracking, run.info.experiment_id, ALL_RUNS),
         params=run.data.params,
         metrics=run.data.metrics,
         tags=run.data.tags,

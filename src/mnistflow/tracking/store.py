@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -15,9 +16,10 @@ from mnistflow.params import Tracking
 if TYPE_CHECKING:  # mlflow takes seconds to import, and is not needed where tracking is off
     from mlflow import MlflowClient
 
-__all__ = ["connect", "failure", "link", "lock", "probe", "shown_uri", "store_uri"]
+__all__ = ["ALL_RUNS", "connect", "failure", "link", "lock", "probe", "shown_uri", "store_uri", "table_link", "view"]
 
 LOCK_SECONDS = 60
+ALL_RUNS = "all-runs"  # the name of a view
 PROBE_SECONDS = 3  # a server that takes longer to say that it is there counts as away
 
 
@@ -52,7 +54,28 @@ def connect(tracking: Tracking) -> tuple[MlflowClient, str]:
             return client, experiment.experiment_id
         # MLflow's own default is relative to the folder of whoever comes first.
         place = (project_root() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
-        return client, client.create_experiment(tracking.experiment, artifact_location=place)
+        tags = {"mlflow.experimentKind": "custom_model_development", **view(ALL_RUNS)}
+        return client, client.create_experiment(tracking.experiment, artifact_location=place, tags=tags)
+
+
+def view(name: str, condition: str = "") -> dict[str, str]:
+    """A view of the UI's table of runs, as a tag of their experiment: the figures and params that people choose by.
+
+    MLflow keeps the views that users share in such tags, as the state of its page in JSON.
+
+    Args:
+        name: that the address of the page calls the view by.
+        condition: that its runs meet, as MLflow's search takes it.
+    """
+    metrics = ("test_accuracy", "best_val_accuracy", "test_loss", "parameters", "train_seconds")
+    params = ("model", "recipe", "dataset", "seed")
+    state = {
+        "searchFilter": condition,
+        "selectedColumns": [*(f"metrics.`{each}`" for each in metrics), *(f"params.`{each}`" for each in params)],
+        "orderByKey": "metrics.`test_accuracy`",
+        "orderByAsc": False,
+    }
+    return {f"mlflow.sharedViewState.{name}": json.dumps(state)}
 
 
 def probe(tracking: Tracking) -> None:
@@ -77,9 +100,16 @@ def lock(name: str) -> FileLock:
 
 def link(tracking: Tracking, experiment: str, run_id: str) -> str:
     """The page of a run; where the store is a file, that of `make ui`."""
-    uri = store_uri(tracking)
-    server = shown_uri(tracking).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
-    return f"{server}/#/experiments/{experiment}/runs/{run_id}"
+    return f"{_server(tracking)}/#/experiments/{experiment}/runs/{run_id}"
+
+
+def table_link(tracking: Tracking, experiment: str, name: str) -> str:
+    """The page with a table of runs, as a view shows it."""
+    return f"{_server(tracking)}/#/experiments/{experiment}/runs?viewStateShareKey={name}"
+
+
+def _server(tracking: Tracking) -> str:
+    return shown_uri(tracking).rstrip("/") if store_uri(tracking).startswith("http") else "http://127.0.0.1:5000"
 
 
 def failure(tracking: Tracking, what: str, error: Exception) -> str:
