@@ -22,6 +22,10 @@ ROOT = Path(__file__).resolve().parents[1]
 Splits = tuple[Split, Split, Split]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", metavar="DIR", help="show the UI over the runs of this clone, and take pictures")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:
@@ -172,6 +176,18 @@ def finished(clean: Checkout, shared: Path) -> Checkout:
         checkout.git("commit", "--quiet", "--message", "result")
 
     return made_once(shared / "finished", make)
+
+
+@pytest.fixture(scope="session")
+def compared(finished: Checkout, shared: Path) -> Checkout:
+    """The finished checkout after an experiment with another model, `with-mlp`. Not to be changed."""
+
+    def make(checkout: Checkout) -> None:
+        finished.copy(checkout.folder)
+        output = checkout.dvc("exp", "run", "-S", "model=mlp", "--name", "with-mlp")
+        assert "tracking: warning" not in output, output
+
+    return made_once(shared / "compared", make)
 
 
 @pytest.fixture(scope="session")

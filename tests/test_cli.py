@@ -3,9 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
-import urllib.request
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 
@@ -109,23 +107,3 @@ def test_a_server_has_its_own_ui(clean: Checkout) -> None:
     server = "http://127.0.0.1:9"
     output = clean.run(*COMMAND, "ui", status=1, PYTHONPATH="src", MLFLOW_TRACKING_URI=server)
     assert output == f"mnistflow: runs are recorded on a server, which has its own UI: {server}\n"
-
-
-def test_the_ui_opens_over_the_runs_of_the_project(recorded: Checkout) -> None:
-    environment = {**recorded.environment, "PYTHONPATH": "src"}
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [*COMMAND, "ui", "--port", str(port)]
-    server = Popen(command, cwd=recorded.folder, env=environment, stdout=DEVNULL, stderr=DEVNULL)
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
-                assert answer.status == 200
-                return
-            with contextlib.suppress(TimeoutExpired):
-                pytest.fail(f"the server ended with status {server.wait(0.3)}")
-        pytest.fail("the server did not answer")
-    finally:
-        server.terminate()
-        server.wait(30)

@@ -192,7 +192,7 @@ def test_the_table_says_what_was_reached_beside_what_was_published(folder: Path)
         "each seed": "90.00, 89.50, 90.50",
         "inside": "yes",
         "epochs": "2 of 3",
-        "s an epoch": "2.0",
+        "s an epoch": "1.5",
         "after 1 epoch %": "50.00 ± 0.00 (3)",
         "weights of epoch": "2, 2, 2",
         "validation %": "",

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -13,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import numpy as np
@@ -141,9 +144,26 @@ np.save(sys.argv[3], model.predict(np.load(sys.argv[2])))
     np.testing.assert_allclose(chances.max(axis=1), [float(row["probability"]) for row in rows], atol=1e-4)
 
 
-def test_another_model_is_another_run_and_the_same_again_is_the_same_run(recorded: Checkout) -> None:
-    recorded.dvc("exp", "run", "-S", "model=mlp", "--name", "with-mlp")
-    client, runs = runs_of(recorded)
+def test_the_served_model_answers_as_the_pipeline_did(finished: Checkout, tmp_path: Path) -> None:
+    test, port = read_split(finished.folder / "data/processed/test.safetensors"), free_port()
+    raw = ((test.images[:, 0] * test.inputs.std + test.inputs.mean) * 255).round().byte()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/mnistflow@champion"]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    store = f"sqlite:///{finished.folder / 'mlflow.db'}"
+    with answering(command, tmp_path, f"http://127.0.0.1:{port}/ping", MLFLOW_TRACKING_URI=store):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": raw.tolist()}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            chances = np.array(json.load(answer)["predictions"])
+    rows = read_csv(finished.folder / "metrics" / "predictions.csv")
+    assert [str(label) for label in chances.argmax(axis=1)] == [row["prediction"] for row in rows]
+
+
+def test_another_model_is_another_run_and_the_same_again_is_the_same_run(compared: Checkout, tmp_path: Path) -> None:
+    client, runs = runs_of(compared)
     assert [run.info.run_name for run in runs] == ["mlp · default", "lenet5 · default"]
     before = [record(client, run) for run in runs]
     assert before[0]["tags"]["dvc.experiment"] == "with-mlp"
@@ -153,10 +173,11 @@ def test_another_model_is_another_run_and_the_same_again_is_the_same_run(recorde
         f"models.mlp.{name}" for name in ("architecture", "hidden", "activation", "init", "init_std", "dropout")
     }
     assert set(before[0]["metrics"]) == set(before[1]["metrics"])
-    assert "with-mlp" in recorded.dvc("exp", "show", "--csv")
+    assert "with-mlp" in compared.dvc("exp", "show", "--csv")
 
-    recorded.dvc("repro", "--force", "--single-item", "train", "evaluate", "plot")
-    client, runs = runs_of(recorded)
+    again = compared.copy(tmp_path / "checkout")
+    again.dvc("repro", "--force", "--single-item", "train", "evaluate", "plot")
+    client, runs = runs_of(again)
     assert [record(client, run) for run in runs] == before
 
 
@@ -166,11 +187,20 @@ def server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder)]
+    with answering(command, folder, f"http://127.0.0.1:{port}/health") as process:
+        yield process
+
+
+@contextlib.contextmanager
+def answering(command: list[str], folder: Path, address: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server from when it answers at an address; ended with the block."""
+    # Without the eight processes that wait for jobs of language models.
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment}
     with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         for _ in range(600):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
+            with contextlib.suppress(OSError), urllib.request.urlopen(address):
                 break
             with contextlib.suppress(subprocess.TimeoutExpired):
                 pytest.fail(f"the server ended with status {process.wait(0.1)}: {(folder / 'log').read_text()}")
@@ -258,20 +288,59 @@ def runs_of_first(checkout: Checkout) -> tuple[MlflowClient, Run]:
     return client, run
 
 
-def test_a_queued_experiment_runs_the_code_that_was_queued_and_is_recorded_in_the_main_repository(
-    recorded: Checkout,
-) -> None:
-    recorded.dvc("exp", "run", "--queue", "-S", "model=mlp", "--name", "queued")
+SIZES = (10, 20, 30, 40, 50, 60)  # of evaluation's batches, which make other results of the same weights
+
+
+def test_queued_experiments_at_once_lose_nothing_and_double_nothing(recorded: Checkout) -> None:
+    """Six in DVC's queue, three at a time, into a store that is not there yet; they run the code that was queued."""
+    (recorded.folder / "mlflow.db").unlink()
+    recorded.dvc("exp", "run", "--queue", "-S", "model=mlp", "--name", "mlp")
+    recorded.dvc("exp", "run", "--queue", "-S", f"evaluate.batch_size={','.join(map(str, SIZES[:5]))}")
     recorded.replace("src/mnistflow/figures.py", "def samples(", "raise RuntimeError('edited since')\n\n\ndef samples(")
-    assert "edited since" not in recorded.dvc("exp", "run", "--run-all")
-    assert "queued" in recorded.dvc("exp", "list", "--all-commits")
-    client, runs = runs_of(recorded)
-    assert [run.info.run_name for run in runs] == ["mlp · default", "lenet5 · default"]
-    found = record(client, runs[0])
-    assert found["tags"]["dvc.experiment"] == "queued"
-    assert (found["status"], found["models"]) == ("FINISHED", 1)
-    assert found["files"] == record(client, runs[1])["files"]
-    assert {"figures/curves.png", "figures/inside.png"} < set(found["files"])
+    # The workers keep what it prints to open, and may outlive their work.
+    start = ("dvc", "queue", "start", "--jobs", "3")
+    subprocess.run(start, cwd=recorded.folder, env=recorded.environment, stdout=DEVNULL, stderr=DEVNULL, check=True)
+    try:
+        for _ in range(100):
+            status = recorded.dvc("queue", "status")
+            if not re.search("Queued|Running", status):
+                break
+            time.sleep(4)
+        assert status.count("Success") == 6, status
+    finally:
+        recorded.dvc("queue", "stop", "--kill")
+    other, *rest = complete(recorded, 6)
+    assert (other["name"], other["tags"]["dvc.experiment"], other["params"]["model"]) == ("mlp · default", "mlp", "mlp")
+    assert {each["name"] for each in rest} == {f"lenet5 · default evaluate.batch_size={size}" for size in SIZES[:5]}
+
+
+def test_experiments_in_temporary_copies_lose_nothing_and_double_nothing(recorded: Checkout) -> None:
+    """Six, three at a time, into a store that is not there yet."""
+    (recorded.folder / "mlflow.db").unlink()
+
+    def run(size: int) -> str:
+        override = f"evaluate.batch_size={size}"
+        return recorded.dvc("--wait-for-lock", "exp", "run", "--temp", "-S", override, "--name", f"temp-{size}")
+
+    with ThreadPoolExecutor(3) as pool:
+        outputs = list(pool.map(run, SIZES))
+    assert "tracking: warning" not in "".join(outputs)
+    found = {each["tags"]["dvc.experiment"]: each["params"]["evaluate.batch_size"] for each in complete(recorded, 6)}
+    assert found == {f"temp-{size}": str(size) for size in SIZES}
+
+
+def complete(checkout: Checkout, count: int) -> list[dict[str, Any]]:
+    """The records of so many different runs, each with all that belongs to it, those of mlp first."""
+    client, runs = runs_of(checkout)
+    assert len(runs) == count
+    found = sorted((record(client, run) for run in runs), key=lambda each: each["params"]["model"], reverse=True)
+    for each in found:
+        assert (each["status"], each["models"]) == ("FINISHED", 1)
+        assert {"figures/curves.png", "figures/inside.png", "evaluation/predictions.csv"} < set(each["files"])
+        assert [step for step, _ in each["metrics"]["val_accuracy"]] == [1, 2]
+        assert len(each["metrics"]["test_accuracy"]) == 1
+    assert len({each["tags"]["dvc.experiment"] for each in found}) == count
+    return found
 
 
 def test_a_training_that_fails_is_a_failed_run(recorded: Checkout) -> None:

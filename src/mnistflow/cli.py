@@ -203,8 +203,11 @@ def ui(port: int) -> None:
     if uri.startswith("http"):
         raise ValueError(f"runs are recorded on a server, which has its own UI: {shown_uri(settings)}")
     os.chdir(project_root())
+    # One reader needs one process, and none of the eight that wait for jobs of language models.
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
-    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port)])
+    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"])
 
 
 def export(directory: Path, dataset: str | None) -> None:

@@ -273,7 +273,8 @@ def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Planned |
                 planned = waiting.pop(0)
                 log = logs / f"{planned.name}.log"
                 sets = [part for each in planned.overrides for part in ("-S", each)]
-                command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", planned.name, *sets]
+                command = [sys.executable, "-m", "dvc", "--wait-for-lock"]
+                command += ["exp", "run", "--temp", "--name", planned.name, *sets]
                 with log.open("wb") as file:
                     process = subprocess.Popen(
                         command,
