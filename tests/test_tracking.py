@@ -199,11 +199,13 @@ def answering(command: list[str], folder: Path, address: str, **environment: str
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        for _ in range(600):
+        for _ in range(2000):
             with contextlib.suppress(OSError), urllib.request.urlopen(address):
                 break
             with contextlib.suppress(subprocess.TimeoutExpired):
                 pytest.fail(f"the server ended with status {process.wait(0.1)}: {(folder / 'log').read_text()}")
+        else:
+            pytest.fail(f"the server does not answer: {(folder / 'log').read_text()}")
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -53,6 +53,8 @@ def address(shown: Checkout) -> Iterator[str]:
                 break
             with contextlib.suppress(TimeoutExpired):
                 pytest.fail(f"the server ended with status {server.wait(0.3)}")
+        else:
+            pytest.fail("the server does not answer")
         yield f"http://127.0.0.1:{port}/#"
     finally:
         server.terminate()
