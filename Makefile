@@ -21,7 +21,7 @@ repro: $(READY)
 	@PYTHONPATH=src python -m mnistflow show
 
 test: $(READY)
-	python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
+	python -m pytest --numprocesses 3 --dist worksteal
 
 lint: $(READY)
 	ruff check

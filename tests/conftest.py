@@ -27,8 +27,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What runs the pipeline takes most of the time. It comes first, the longest (of test_tracking) before the others, so
-    # that no process of xdist is left alone with it in the end.
+    # What runs the pipeline takes most of the time. It comes first, the longest (of test_tracking) before the others,
+    # so that no process of xdist is left alone with it in the end.
     runs = [item for item in items if {"clean", "shown"} & set(getattr(item, "fixturenames", ()))]
     items[:] = [*reversed(runs), *(item for item in items if item not in runs)]
     if not torch.cuda.is_available():
@@ -163,6 +163,7 @@ def _bring_clean(checkout: Checkout) -> None:
             shutil.copy(ROOT / name, checkout.folder / name)
     checkout.replace("params.yaml", "dataset: mnist", "dataset: digits")
     checkout.replace("params.yaml", "epochs: 6", "epochs: 2")
+    checkout.replace("params.yaml", "dpi: 110", "dpi: 50")
     checkout.git("init", "--quiet")
     checkout.git("add", "--all")
     checkout.git("commit", "--quiet", "--message", "clean")

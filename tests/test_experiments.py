@@ -105,7 +105,7 @@ def test_a_study_goes_on_where_it_was_stopped(workspace: Checkout) -> None:
     assert (workspace.folder / "studies" / "results" / "tiny.md").read_text(encoding="utf-8") in shown
     assert (workspace.folder / "studies" / "results" / "tiny.png").stat().st_size > 1000
 
-    workspace.replace("params.yaml", "dpi: 110", "dpi: 90")
+    workspace.replace("params.yaml", "dpi: 50", "dpi: 60")
     refused = workspace.mnistflow("study", "run", "tiny", status=1)
     assert "not committed: params.yaml; every experiment would take it along" in refused
     assert "git checkout params.yaml" in refused

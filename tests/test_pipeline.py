@@ -163,7 +163,7 @@ def test_a_change_runs_only_what_depends_on_it(workspace: Checkout) -> None:
     ):
         workspace.replace("params.yaml", old, new)
     assert ran(workspace.dvc("repro")) == ["check"]
-    workspace.replace("params.yaml", "dpi: 110", "dpi: 90")
+    workspace.replace("params.yaml", "dpi: 50", "dpi: 60")
     assert ran(workspace.dvc("repro")) == ["check", "plot"]
 
 

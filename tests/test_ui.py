@@ -156,15 +156,12 @@ def test_a_figure_of_a_run_opens(address: str, runs: Runs, page: Page) -> None:
     page.wait_for_function("image => image.naturalWidth > 300", arg=image.element_handle())
 
 
-def test_the_page_of_a_run_says_what_it_is_and_where_it_fails(
-    address: str, runs: Runs, page: Page, picture: list[str]
-) -> None:
+def test_the_page_of_a_run_says_what_it_is_and_where_it_fails(address: str, runs: Runs, page: Page) -> None:
     run = runs[0].info
     page.goto(f"{address}/experiments/{run.experiment_id}/runs/{run.run_id}")
     expect(page.get_by_role("heading", name=run.run_name)).to_be_visible()
     expect(page.get_by_text(f"mnistflow restore {run.run_id}")).to_be_visible()
     expect(page.get_by_text("Most often confused:")).to_be_visible()
-    picture.append("run")
 
 
 def test_the_page_of_the_model_shows_its_signature(address: str, page: Page, picture: list[str]) -> None:
