@@ -320,9 +320,10 @@ def test_queued_experiments_at_once_lose_nothing_and_double_nothing(recorded: Ch
 
 
 def finished_runs(store: Path) -> int:
-    with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(
-        sqlite3.connect(f"file:{store}?mode=ro", uri=True)
-    ) as connection:
+    with (
+        contextlib.suppress(sqlite3.OperationalError),
+        contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection,
+    ):
         return len(connection.execute("SELECT 1 FROM runs WHERE status = 'FINISHED'").fetchall())
     return 0
 
