@@ -21,7 +21,7 @@ repro: $(READY)
 	@PYTHONPATH=src python -m mnistflow show
 
 test: $(READY)
-	python -m pytest --numprocesses 3 --dist worksteal
+	python -m pytest --numprocesses 3 --dist loadgroup
 
 lint: $(READY)
 	ruff check

@@ -28,6 +28,8 @@ LOADED = 60_000  # milliseconds; the page is five megabytes of script, and the m
 
 Runs = tuple[Run, Run]
 
+pytestmark = pytest.mark.xdist_group("ui")  # one server and one browser for all
+
 
 @pytest.fixture(scope="module")
 def shown(request: pytest.FixtureRequest) -> Checkout:
@@ -133,7 +135,8 @@ def test_two_runs_that_are_ticked_are_compared_with_their_curves(
     expect(page.get_by_role("row", name="models.lenet5.padding")).to_contain_text("2")
     expect(page.get_by_role("row", name="models.mlp.dropout")).to_contain_text("0.0")
 
-    page.get_by_role("link", name="val_accuracy", exact=True).click()
+    link = page.get_by_role("link", name="val_accuracy", exact=True).get_attribute("href")
+    page.goto(f"{address.removesuffix('#')}{link}")
     expect(page.get_by_role("heading", name="val_accuracy", level=2)).to_be_visible()
     chart = page.locator(".js-plotly-plot")
     expect(chart.locator(".scatterlayer .trace").first).to_be_attached()
