@@ -21,7 +21,7 @@ repro: $(READY)
 	@PYTHONPATH=src python -m mnistflow show
 
 test: $(READY)
-	python -m pytest --numprocesses 3 --dist loadgroup
+	python -m pytest --numprocesses 3 --dist loadgroup --durations 40 --durations-min 5
 
 lint: $(READY)
 	ruff check
