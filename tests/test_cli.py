@@ -37,9 +37,18 @@ def test_show_without_a_result_says_what_to_do(clean: Checkout, tmp_path: Path) 
     output = clean.run(*COMMAND, "show", status=1, PYTHONPATH="src")
     assert output.startswith("mnistflow: there is no result in this folder yet")
     assert "dvc repro" in output
-    empty = Checkout(tmp_path)
-    source = clean.folder / "src"
-    assert "dvc.yaml cannot be read" in empty.run(*COMMAND, "show", status=1, PYTHONPATH=str(source))
+    source = str(clean.folder / "src")
+    below = Checkout(clean.folder / "tests").run(*COMMAND, "show", status=1, PYTHONPATH=source)
+    assert below.startswith("mnistflow: there is no result in this folder yet")
+    outside = Checkout(tmp_path).run(*COMMAND, "show", status=1, PYTHONPATH=source)
+    assert outside == f"mnistflow: there is no dvc.yaml in {tmp_path} or above it; run this in a clone of the project\n"
+
+
+def test_paths_are_those_of_the_folder_that_a_command_is_given_in(finished: Checkout, tmp_path: Path) -> None:
+    checkout = Checkout(finished.copy(tmp_path / "checkout").folder / "docs")
+    source = str(checkout.folder.parent / "src")
+    checkout.run(*COMMAND, "data", "export", "digits", PYTHONPATH=source)
+    assert len(list((checkout.folder / "digits" / "test").glob("*/*.png"))) == 360
 
 
 def test_track_refuses_a_result_that_is_not_that_of_the_params(recorded: Checkout) -> None:

@@ -77,7 +77,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # to stop is to stop, in the background as well
         signal.signal(number, signal.default_int_handler)
     try:
-        arguments.pop("function")(**arguments)
+        arguments.pop("function")(**_from_the_top(arguments))
     except ParamsError as error:
         sys.exit("mnistflow: params.yaml is wrong:\n" + "\n".join(f"  {problem}" for problem in error.problems))
     except (ValueError, OSError) as error:
@@ -85,6 +85,18 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nmnistflow: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _from_the_top(arguments: dict[str, object]) -> dict[str, object]:
+    """Go to the folder of the project, from wherever in it, and keep the paths among the arguments what they were."""
+    here = Path.cwd()
+    top = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").is_file()), None)
+    if top is None:
+        raise ValueError(f"there is no dvc.yaml in {here} or above it; run this in a clone of the project")
+    if top == here:
+        return arguments
+    os.chdir(top)
+    return {name: here / value if isinstance(value, Path) else value for name, value in arguments.items()}
 
 
 def _command(
