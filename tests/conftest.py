@@ -27,15 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What runs the pipeline takes most of the time, the modules at the end of the alphabet the most. Spread among the
-    # others, the longest first, it is shared out evenly among the processes of xdist, and none waits for another long.
-    runs = [item for item in reversed(items) if {"clean", "shown"} & set(getattr(item, "fixturenames", ()))]
-    rest = [item for item in items if item not in runs]
-    share = len(rest) // max(len(runs), 1)
-    spread = []
-    for number, run in enumerate(runs):
-        spread += [run, *rest[number * share : (number + 1) * share]]
-    items[:] = spread + rest[share * len(runs) :]
+    # What runs the pipeline takes most of the time. It comes first, the longest (of test_tracking) before the others,
+    # so that no process of xdist is left alone with it in the end.
+    runs = [item for item in items if {"clean", "shown"} & set(getattr(item, "fixturenames", ()))]
+    items[:] = [*reversed(runs), *(item for item in items if item not in runs)]
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
