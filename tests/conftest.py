@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -122,6 +127,38 @@ class Checkout:
         """Another checkout with the same state, DVC's cache included."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Checkout(folder)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextlib.contextmanager
+def answering(
+    command: list[str], address: str, folder: Path, environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server, run in a folder, from when it answers at an address; ended with the block."""
+    # Without the eight processes of MLflow's that wait for jobs of language models.
+    environment = {**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            for _ in range(2000):
+                with contextlib.suppress(OSError), urllib.request.urlopen(address):
+                    break
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    log.seek(0)
+                    pytest.fail(f"the server ended with status {process.wait(0.1)}: {log.read().decode()}")
+            else:
+                log.seek(0)
+                pytest.fail(f"the server does not answer: {log.read().decode()}")
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Checkout
+from conftest import Checkout, answering, free_port
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -149,8 +148,8 @@ def test_the_served_model_answers_as_the_pipeline_did(finished: Checkout, tmp_pa
     raw = ((test.images[:, 0] * test.inputs.std + test.inputs.mean) * 255).round().byte()
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", "models:/mnistflow@champion"]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    store = f"sqlite:///{finished.folder / 'mlflow.db'}"
-    with answering(command, tmp_path, f"http://127.0.0.1:{port}/ping", MLFLOW_TRACKING_URI=store):
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{finished.folder / 'mlflow.db'}"}
+    with answering(command, f"http://127.0.0.1:{port}/ping", tmp_path, environment):
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/invocations",
             json.dumps({"inputs": raw.tolist()}).encode(),
@@ -187,36 +186,18 @@ def server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder / 'server.db'}", "--artifacts-destination", str(folder)]
-    with answering(command, folder, f"http://127.0.0.1:{port}/health") as process:
+    with answering(command, f"http://127.0.0.1:{port}/health", folder, os.environ) as process:
         yield process
 
 
-@contextlib.contextmanager
-def answering(command: list[str], folder: Path, address: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A server from when it answers at an address; ended with the block."""
-    # Without the eight processes that wait for jobs of language models.
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment}
-    with (folder / "log").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        for _ in range(2000):
-            with contextlib.suppress(OSError), urllib.request.urlopen(address):
-                break
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                pytest.fail(f"the server ended with status {process.wait(0.1)}: {(folder / 'log').read_text()}")
-        else:
-            pytest.fail(f"the server does not answer: {(folder / 'log').read_text()}")
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def has_an_epoch(store: Path) -> bool:
-    with contextlib.suppress(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(store)) as connection:
-        return bool(connection.execute("SELECT 1 FROM metrics WHERE key = 'train_loss'").fetchall())
-    return False
+def rows_in(store: Path, query: str) -> int:
+    """How many rows a query finds in a store, which may not be there yet."""
+    with (
+        contextlib.suppress(sqlite3.OperationalError),
+        contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection,
+    ):
+        return len(connection.execute(query).fetchall())
+    return 0
 
 
 def test_a_server_that_dies_while_a_network_trains_loses_nothing(
@@ -230,7 +211,7 @@ def test_a_server_that_dies_while_a_network_trains_loses_nothing(
             run = pool.submit(
                 checkout.dvc, "repro", MLFLOW_TRACKING_URI=uri, TZ="Asia/Tokyo", HOME=str(tmp_path / "home")
             )
-            while not has_an_epoch(store / "server.db"):
+            while not rows_in(store / "server.db", "SELECT 1 FROM metrics WHERE key = 'train_loss'"):
                 assert not run.done(), run.result()
                 time.sleep(0.01)
         output = run.result()
@@ -273,12 +254,6 @@ def test_a_server_that_dies_while_a_network_trains_loses_nothing(
     assert at_once == live
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
 def without_ids(found: dict[str, Any], run: Run) -> None:
     """Leave out of a record which run it is, and from which commit."""
     found["tags"] = {key: text.replace(run.info.run_id, "") for key, text in found["tags"].items()}
@@ -305,7 +280,7 @@ def test_queued_experiments_at_once_lose_nothing_and_double_nothing(recorded: Ch
     try:
         for _ in range(600):
             time.sleep(1)
-            if finished_runs(recorded.folder / "mlflow.db") == 6:
+            if rows_in(recorded.folder / "mlflow.db", "SELECT 1 FROM runs WHERE status = 'FINISHED'") == 6:
                 break
         for _ in range(20):  # what DVC has left to do after the last stage
             status = recorded.dvc("queue", "status")
@@ -317,15 +292,6 @@ def test_queued_experiments_at_once_lose_nothing_and_double_nothing(recorded: Ch
     other, *rest = complete(recorded, 6)
     assert (other["name"], other["tags"]["dvc.experiment"], other["params"]["model"]) == ("mlp · default", "mlp", "mlp")
     assert {each["name"] for each in rest} == {f"lenet5 · default evaluate.batch_size={size}" for size in SIZES[:5]}
-
-
-def finished_runs(store: Path) -> int:
-    with (
-        contextlib.suppress(sqlite3.OperationalError),
-        contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as connection,
-    ):
-        return len(connection.execute("SELECT 1 FROM runs WHERE status = 'FINISHED'").fetchall())
-    return 0
 
 
 def test_experiments_in_temporary_copies_lose_nothing_and_double_nothing(recorded: Checkout) -> None:

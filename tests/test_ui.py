@@ -6,19 +6,15 @@ The pictures of it in docs/ are taken here, of the runs in this clone: `make rep
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
-import socket
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import DEVNULL, Popen, TimeoutExpired
 
 import pytest
-from conftest import ROOT, Checkout
+from conftest import ROOT, Checkout, answering, free_port
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from playwright.sync_api import Page, expect, sync_playwright
@@ -41,24 +37,11 @@ def shown(request: pytest.FixtureRequest) -> Checkout:
 @pytest.fixture(scope="module")
 def address(shown: Checkout) -> Iterator[str]:
     """Where `mnistflow ui` answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "mnistflow", "ui", "--port", str(port)]
     environment = {**shown.environment, "PYTHONPATH": "src"}
-    server = Popen(command, cwd=shown.folder, env=environment, stdout=DEVNULL, stderr=DEVNULL)
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
-                break
-            with contextlib.suppress(TimeoutExpired):
-                pytest.fail(f"the server ended with status {server.wait(0.3)}")
-        else:
-            pytest.fail("the server does not answer")
+    with answering(command, f"http://127.0.0.1:{port}/health", shown.folder, environment):
         yield f"http://127.0.0.1:{port}/#"
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 @pytest.fixture(scope="module")

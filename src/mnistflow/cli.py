@@ -179,15 +179,15 @@ def compare(wanted: Sequence[str], figure: Path) -> None:
     """Print runs side by side: their metrics, and the params in which they differ; draw their curves."""
     from mnistflow import comparison, figures, studies, tracking  # here, because they take seconds to import
 
-    settings = load().tracking
-    runs = [tracking.find(settings, each) for each in wanted]
+    params = load()
+    runs = [tracking.find(params.tracking, each) for each in wanted]
     print("\n".join(studies.markdown(comparison.rows(runs))))
     drawn = {
         name: found
         for name in ("val_accuracy", "test_accuracy", "train_loss")
         if (found := comparison.curves(runs, name))
     }
-    figures.save(figures.comparison(drawn), figure, dpi=110)
+    figures.save(figures.comparison(drawn), figure, dpi=params.plot.dpi)
     print(f"\ncurves drawn into {figure}")
 
 

@@ -42,9 +42,18 @@ __all__ = [
 DECISIVE = ("preprocess", "train", "evaluate")  # the stages that figures rest on
 # What they import, but their figures do not rest on: what shows and records, what reads params, which are compared, and
 # what names the sources of published files, which are verified wherever they come from.
-BESIDE = frozenset(
-    ("durations", "params", "paths", "progress", "serving", "stage", "tracking", "mnist", "fashion_mnist", "kmnist")
-)
+BESIDE = [
+    "durations.py",
+    "params.py",
+    "paths.py",
+    "progress.py",
+    "serving.py",
+    "stage.py",
+    "tracking",
+    "datasets/mnist.py",
+    "datasets/fashion_mnist.py",
+    "datasets/kmnist.py",
+]
 
 
 @dataclass(frozen=True)
@@ -200,9 +209,9 @@ def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
     for name in DECISIVE:
         script = root / "stages" / f"{name}.py"
         reached.update([script, *closure(script)])
-    kept = [path for path in reached if path.stem not in BESIDE]
-    files = {file for path in kept for file in ([path] if path.is_file() else path.rglob("*.py"))}
-    names = [file.relative_to(root).as_posix() for file in sorted(files) if file.stem not in BESIDE]
+    beside = {PACKAGE / name for name in BESIDE}
+    files = {file for path in reached - beside for file in ([path] if path.is_file() else path.rglob("*.py"))}
+    names = [file.relative_to(root).as_posix() for file in sorted(files - beside)]
     lines = _git(
         "cat-file",
         "--batch-check=%(objectname)",
