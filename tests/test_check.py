@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,11 @@ from conftest import ROOT
 
 from mnistflow import devices
 from mnistflow.check import problems
+
+
+@pytest.fixture(autouse=True)
+def _nothing_built_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
 
 
 @pytest.fixture
@@ -92,6 +100,33 @@ def test_a_network_that_cannot_take_the_images_is_refused_only_if_it_is_chosen(p
     assert len(after(params, ("dpi: 110", "dpi: 1"))) == 2
     assert after(params, ("model: lenet5", "model: mlp"), ("dpi: 1", "dpi: 110")) == []
     assert after(params, ("model: mlp", "model: lenet5"), ("pad: 0", "pad: 2")) == []
+
+
+def test_models_are_built_once_and_again_when_their_code_changes(params: Path, tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    shutil.copytree(ROOT / "src" / "mnistflow", source / "mnistflow", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def needed_torch() -> bool:
+        program = f"""
+import sys
+from pathlib import Path
+from mnistflow.check import problems
+assert problems(Path({str(params)!r})) == []
+print("torch" in sys.modules)
+"""
+        environment = {**os.environ, "PYTHONPATH": str(source)}
+        done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+        return {b"True\n": True, b"False\n": False}[done.stdout]
+
+    assert needed_torch()
+    assert not needed_torch()
+    with (source / "mnistflow" / "models" / "mlp.py").open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    assert needed_torch()
+    # What is wrong is refused each time.
+    wrong = after(params, ("padding: 2", "padding: -2"))
+    assert len(wrong) == 1
+    assert problems(params) == wrong
 
 
 def test_a_folder_for_a_data_set_that_is_not_chosen_may_be_missing(params: Path) -> None:

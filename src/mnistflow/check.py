@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from pydantic import JsonValue
 
-from mnistflow import datasets, devices, models, params, tracking
+from mnistflow import datasets, params, tracking
 from mnistflow.datasets import DATASETS, Dataset
-from mnistflow.files import project_root, read_yaml
-from mnistflow.models import ARCHITECTURES, ImageShape, ShapeError
+from mnistflow.files import project_root, read_yaml, sha256
 from mnistflow.params import Params, argument_problems, nearest
 from mnistflow.paths import Paths
+from mnistflow.provenance import PACKAGE, closure, digest
+
+if TYPE_CHECKING:  # torch takes seconds to import, and most of what is checked does not need it
+    from mnistflow.models import ImageShape
 
 __all__ = ["dataset_problems", "document_problems", "problems", "start_weights"]
 
@@ -45,8 +50,14 @@ def document_problems(document: JsonValue) -> list[str]:
             dataset = datasets.build(name, block)
         found += wrong
     image_shape = _image_shape(document, dataset)
+    built = _Built()
     for name, block in _blocks(document, "models"):
-        found += _model_problems(name, block, image_shape if name == document.get("model") else None)
+        given = image_shape if name == document.get("model") else None
+        if not built.holds(block, given):
+            wrong = _model_problems(name, block, given)
+            found += wrong
+            if not wrong:
+                built.add(block, given)
     if chosen is not None:
         found += _device_problems(chosen)
         if not found and image_shape is not None:
@@ -81,6 +92,10 @@ def _start_problems(chosen: Params, image_shape: ImageShape, dataset: Dataset | 
     try:
         path = start_weights(chosen)
         if path is not None and classes is not None:
+            import torch
+
+            from mnistflow import models
+
             with torch.device("meta"):
                 model = models.build(block.architecture, image_shape, len(classes), block.arguments)
             models.start_from(model, block.architecture, path)
@@ -121,6 +136,11 @@ def dataset_problems(name: str, block: Mapping[str, JsonValue], *, build: bool) 
 
 def _model_problems(name: str, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> list[str]:
     """Build a model without weights: for the images it will get, or for any if that is not known or not its turn."""
+    import torch
+
+    from mnistflow import models
+    from mnistflow.models import ARCHITECTURES, ShapeError
+
     arguments = {key: value for key, value in block.items() if key != "architecture"}
     architecture = block.get("architecture")
     if not isinstance(architecture, str):
@@ -138,6 +158,37 @@ def _model_problems(name: str, block: Mapping[str, JsonValue], image_shape: Imag
         except ValueError as error:
             found.append(f"models.{name}.{error}")
     return found
+
+
+class _Built:
+    """The blocks of models that were built here before, by this code: there is no need to build them again.
+
+    Kept in the main repository, as one digest a line.
+    """
+
+    def __init__(self) -> None:
+        self._file = project_root() / ".mnistflow" / "models-built"
+        reached = [Path(__file__), PACKAGE / "params.py", *closure(PACKAGE / "models" / "__init__.py")]
+        files = [file for path in reached for file in (path.glob("*.py") if path.is_dir() else [path])]
+        code = {str(file.relative_to(PACKAGE)): sha256(file) for file in files}
+        self._rests_on = {"code": code, "torch": version("torch")}
+        self._known: set[str] = set()
+        with contextlib.suppress(OSError):
+            self._known = set(self._file.read_text(encoding="utf-8").split())
+
+    def holds(self, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> bool:
+        return self._key(block, image_shape) in self._known
+
+    def add(self, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> None:
+        key = self._key(block, image_shape)
+        self._known.add(key)
+        with contextlib.suppress(OSError):  # a saving of time, which no stage may fail for
+            self._file.parent.mkdir(exist_ok=True)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(f"{key}\n")  # one write of one line: others may append at the same time
+
+    def _key(self, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> str:
+        return digest({**self._rests_on, "block": block, "image_shape": image_shape})
 
 
 def _image_shape(document: Mapping[str, JsonValue], dataset: Dataset | None) -> ImageShape | None:
@@ -166,6 +217,10 @@ def _split_problems(chosen: Params, dataset: Dataset) -> list[str]:
 def _device_problems(chosen: Params) -> list[str]:
     found: list[str] = []
     for name, block in (("preprocess", chosen.preprocess), ("train", chosen.train), ("evaluate", chosen.evaluate)):
+        if block.device in ("auto", "cpu"):  # there is one wherever Python runs
+            continue
+        from mnistflow import devices
+
         try:
             devices.resolve(block.device)
         except ValueError as error:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from mnistflow import experiments, models, tracking
+from safetensors import SafetensorError, safe_open
+
+from mnistflow import experiments, tracking
 from mnistflow.experiments import Result
 from mnistflow.files import read_yaml, sha256
 from mnistflow.params import Params, Tracking, load
@@ -26,8 +29,7 @@ def run_of_workspace() -> Found | None:
         ValueError: there is no result here, or the store does not answer.
     """
     paths = Paths.load()
-    _, card = models.load(paths.weights)
-    return tracking.of_result(load(), card.determinants, paths.weights)
+    return tracking.of_result(load(), _determinants(paths.weights), paths.weights)
 
 
 def record_workspace() -> str:
@@ -121,9 +123,23 @@ def restore(settings: Tracking, wanted: str) -> tuple[Found, str]:
     return found, place
 
 
+def _determinants(weights: Path) -> str:
+    """The digest, in the card of the weights, of what decided them; torch, which takes seconds to import, is not used.
+
+    Raises:
+        ValueError: the file is missing or damaged.
+    """
+    if not weights.is_file():
+        raise ValueError(f"there is no file {weights}; `dvc repro` makes it")
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            return str(json.loads(file.metadata()["mnistflow"])["card"]["determinants"])
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{weights} is damaged: {error}") from error
+
+
 def _recorded(params: Params, paths: Paths, origin: Origin) -> str:
-    _, card = models.load(paths.weights)
-    record = Record(params, paths, card.determinants, origin)
+    record = Record(params, paths, _determinants(paths.weights), origin)
     record.figures()
     if record.failure is not None or record.run_id is None:
         raise ValueError("the record was not taken")

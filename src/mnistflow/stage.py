@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import inspect
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ def run(main: Callable[[], None]) -> None:
     training) ends as one message on standard error with exit status 1; an interruption with 130. Anything else is a
     defect of ours and keeps its traceback.
     """
+    gc.freeze()  # what is imported stays; to look through it for garbage would take a tenth of a small stage's time
     script = Path(inspect.getfile(main))
     argparse.ArgumentParser(
         prog=f"python stages/{script.name}",

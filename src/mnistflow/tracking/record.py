@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 from filelock import FileLock
 
-from mnistflow import durations, models, params
+from mnistflow import durations, params
 from mnistflow.files import parse_yaml, read_csv, read_json, read_yaml, sha256
 from mnistflow.params import Params
 from mnistflow.paths import Paths
 from mnistflow.provenance import git_commit
-from mnistflow.serving import Recogniser
 from mnistflow.tracking import registry, tags
 from mnistflow.tracking.runs import result_key, texts
 from mnistflow.tracking.store import connect, failure, lock, probe
@@ -387,6 +386,9 @@ class Record:
         import numpy as np
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
+
+        from mnistflow import models  # torch takes seconds to import, and nothing else here needs it
+        from mnistflow.serving import Recogniser
 
         model, card = models.load(self.paths.weights)
         height, width = (side - 2 * card.inputs.padding for side in card.image_shape[1:])
