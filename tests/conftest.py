@@ -32,8 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # What runs the pipeline takes most of the time. It comes first, the longest (of test_tracking) before the others,
-    # so that no process of xdist is left alone with it in the end.
+    # What runs the pipeline takes most of the time. It comes first, the longest (of test_tracking) before the others;
+    # with `--dist loadgroup` each process of xdist takes the next one, so that none is left alone in the end.
     runs = [item for item in items if {"clean", "shown"} & set(getattr(item, "fixturenames", ()))]
     items[:] = [*reversed(runs), *(item for item in items if item not in runs)]
     if not torch.cuda.is_available():

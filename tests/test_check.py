@@ -10,7 +10,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from mnistflow import devices
+from mnistflow import devices, models
+from mnistflow.artifacts import Inputs
 from mnistflow.check import problems
 
 
@@ -146,6 +147,41 @@ def test_a_folder_of_images_is_looked_at_before_anything_runs(params: Path, tmp_
         "preprocess.validation_size: 0.1 of folder's 6 training images is 1; take 0, or 3 to 3 of them"
     ]
     assert after(params, ("validation_size: 0.1", "validation_size: 0.5")) == []
+
+
+@pytest.fixture
+def trained(params: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with weights of lenet5, where the pipeline leaves them and as a copy to start from."""
+    folder = params.parent
+    monkeypatch.chdir(folder)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    inputs = Inputs("mnist", tuple("0123456789"), padding=0, mean=0.0, std=1.0)
+    arguments = {"padding": 2}
+    card = models.Card("lenet5", arguments, (1, 28, 28), inputs, "cross_entropy", "abc")
+    models.save(folder / "models" / "model.safetensors", models.build("lenet5", (1, 28, 28), 10, arguments), card)
+    shutil.copy(folder / "models" / "model.safetensors", folder / "start.safetensors")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("start", "model", "message"),
+    [
+        ("start.safetensors", "lenet5", None),
+        ("start.safetensors", "mlp", "start.safetensors holds the weights of lenet5 for 1x28x28 and 10 classes, not"),
+        ("models/model.safetensors", "lenet5", "models/model.safetensors is what training replaces; take a copy: cp "),
+        ("none.safetensors", "lenet5", "there is no file "),
+        ("params.yaml", "lenet5", "params.yaml is damaged: "),
+        ("ab" * 16, "lenet5", f"has no weights of run {'ab' * 16}: "),
+    ],
+)
+def test_weights_that_training_cannot_start_from_are_refused(
+    trained: Path, params: Path, start: str, model: str, message: str | None
+) -> None:
+    found = after(params, ("init_from:\n", f"init_from: {start}\n"), ("model: lenet5", f"model: {model}"))
+    assert len(found) == (message is not None)
+    for problem in found:
+        assert problem.startswith("train.init_from: ")
+        assert str(message) in problem
 
 
 @pytest.mark.parametrize("block", ["preprocess", "train", "evaluate"])

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, Checkout
 
 
-@pytest.mark.parametrize("stage", ["download", "train"])
+@pytest.mark.parametrize("stage", ["check", "download"])
 def test_a_stage_explains_itself(stage: str, clean: Checkout) -> None:
     output = clean.run(sys.executable, f"stages/{stage}.py", "--help")
     first = (ROOT / "stages" / f"{stage}.py").read_text(encoding="utf-8").splitlines()[0].strip('"')

@@ -24,6 +24,8 @@ LOADED = 60_000  # milliseconds; the page is five megabytes of script, and the m
 
 Runs = tuple[Run, Run]
 
+pytestmark = pytest.mark.xdist_group("ui")  # one server and one browser for all
+
 
 @pytest.fixture(scope="module")
 def shown(request: pytest.FixtureRequest) -> Checkout:

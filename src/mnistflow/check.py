@@ -92,12 +92,9 @@ def _start_problems(chosen: Params, image_shape: ImageShape, dataset: Dataset | 
     try:
         path = start_weights(chosen)
         if path is not None and classes is not None:
-            import torch
-
             from mnistflow import models
 
-            with torch.device("meta"):
-                model = models.build(block.architecture, image_shape, len(classes), block.arguments)
+            model = models.build(block.architecture, image_shape, len(classes), block.arguments)
             models.start_from(model, block.architecture, path)
     except ValueError as error:
         return [f"train.init_from: {error}"]
