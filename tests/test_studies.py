@@ -88,6 +88,7 @@ def test_in_full_nothing_is_cut_short(folder: Path) -> None:
     (one, _) = studies.load("small", full=True).entries
     assert one.experiments[0].name == "small-one-0-full"
     assert one.experiments[0].chosen["recipes.seed-003.epochs"] == 3
+    assert one.expected is None  # that is what it comes to when it is cut short
 
 
 def test_experiments_come_seed_by_seed_and_can_be_chosen_by_entry(folder: Path) -> None:

@@ -31,7 +31,8 @@ class EntryBlock(Block):
     title: str = ""
     like: Name | None = None  # an entry above, whose set and limit this one goes on from
     published: str = ""  # the accuracy, in the words of whoever published it
-    expected: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None  # test accuracy, percent
+    # Test accuracy, percent; where there is a limit, with it.
+    expected: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     set: Overrides = Field(default_factory=dict)
     limit: Overrides = Field(default_factory=dict)  # what is cut short unless the study is run in full
 
@@ -190,11 +191,12 @@ def _entry(
         experiments.append(Experiment(f"{path.stem}-{name}-{seed}{suffix}", overrides, document, chosen.chosen()))
     whole, _ = params.parse(uncut)
     assert whole is not None
+    expected = None if full and block.limit else block.expected
     return Entry(
         name=name,
         title=block.title,
         published=block.published,
-        expected=None if block.expected is None else (block.expected[0], block.expected[1]),
+        expected=None if expected is None else (expected[0], expected[1]),
         epochs=whole.recipe_block.epochs,
         experiments=tuple(experiments),
     )
