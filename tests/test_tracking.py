@@ -378,8 +378,14 @@ def test_a_run_carries_the_studies_that_its_result_belongs_to(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     chosen = load(recorded.folder / "params.yaml")
     weights = hashlib.md5((recorded.folder / "models/model.safetensors").read_bytes()).hexdigest()
+    client, (run,) = runs_of(recorded)
+    view = "mlflow.sharedViewState.all-runs"
+    shown = client.get_experiment(run.info.experiment_id).tags[view]
+    assert "test_accuracy" in shown
+    client.set_experiment_tag(run.info.experiment_id, view, "{}")  # as another version may have left it
     other = [("b", "0" * 32, chosen.chosen()), ("c", weights, {**chosen.chosen(), "evaluate.batch_size": 7})]
     assert tracking.name_study(chosen.tracking, "first", [("a", weights, chosen.chosen()), *other])[0] == 1
     assert tracking.name_study(chosen.tracking, "second", other)[0] == 0
-    _, (run,) = runs_of(recorded)
+    assert client.get_experiment(run.info.experiment_id).tags[view] == shown
+    (run,) = client.search_runs([run.info.experiment_id])
     assert {tag: entry for tag, entry in run.data.tags.items() if tag.startswith("study.")} == {"study.first": "a"}

@@ -235,7 +235,8 @@ class Record:
 
     def _open(self) -> None:
         self._client, self._experiment = connect(self.params.tracking)
-        self._lock = lock(f"run-{result_key(self.params, self.determinants)[:16]}")
+        # One of 256, because a file is left for each; who has another result and the same lock waits for a moment.
+        self._lock = lock(f"run-{result_key(self.params, self.determinants)[:2]}")
         weights = sha256(self.paths.weights) if self.paths.weights.is_file() else None
         self._run = self._found_or_made(weights)
 
