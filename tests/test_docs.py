@@ -27,3 +27,12 @@ def test_the_figures_of_the_published_systems_are_those_of_their_study() -> None
     assert shown.keys() == {"seed-000", "seed-001", "seed-002", "seed-003", "seed-004"}
     for name, accuracy in shown.items():
         assert f"{accuracy} (5)" == reached[name]
+
+
+def test_the_figures_of_the_lessons_are_those_of_the_studies() -> None:
+    spread = r"\d+\.\d+ ± \d+\.\d+ \(\d\)"
+    tables = (ROOT / "studies" / "results").glob("*.csv")
+    measured = {found for table in tables for found in re.findall(spread, table.read_text(encoding="utf-8"))}
+    said = re.findall(spread, (ROOT / "docs" / "lessons.md").read_text(encoding="utf-8"))
+    assert len(said) > 30
+    assert set(said) <= measured
