@@ -21,7 +21,7 @@ repro: $(READY)
 	@PYTHONPATH=src python -m mnistflow show
 
 test: $(READY)
-	python -m pytest --numprocesses 3 --dist loadgroup --durations 40 --durations-min 5
+	python -m pytest --numprocesses 4 --dist loadgroup --durations 40 --durations-min 5
 
 lint: $(READY)
 	ruff check

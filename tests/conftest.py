@@ -33,9 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # What runs the pipeline takes most of the time. It comes first, the longest (of test_tracking) before the others;
-    # with `--dist loadgroup` each process of xdist takes the next one, so that none is left alone in the end.
-    runs = [item for item in items if {"clean", "shown"} & set(getattr(item, "fixturenames", ()))]
-    items[:] = [*reversed(runs), *(item for item in items if item not in runs)]
+    # with `--dist loadgroup` each process of xdist takes the next one, so that none is left alone in the end. While one
+    # of them makes the finished checkout, the others take what does not need it.
+    runs = [item for item in reversed(items) if {"clean", "shown"} & set(getattr(item, "fixturenames", ()))]
+    runs.sort(key=lambda item: "finished" in getattr(item, "fixturenames", ()))
+    items[:] = [*runs, *(item for item in items if item not in runs)]
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
