@@ -13,8 +13,10 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from subprocess import DEVNULL
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -252,6 +254,55 @@ def test_a_server_that_dies_while_a_network_trains_loses_nothing(
     at_once = record(local, runs[0])
     without_ids(at_once, runs[0])
     assert at_once == live
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers everything with 500."""
+
+    def do_GET(self) -> None:
+        self.send_error(500)
+
+    def do_POST(self) -> None:
+        self.send_error(500)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def broken_server() -> Iterator[str]:
+    """The address of a server that answers, and cannot do anything."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[str]:
+    """A store on a disk that is full before its tables are made."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], capture_output=True, check=False)
+    if mounted.returncode != 0:
+        message = f"needs root, to mount a small disk: {mounted.stderr.decode().strip()}"
+        pytest.fail(message) if "CI" in os.environ else pytest.skip(message)
+    yield f"sqlite:///{disk / 'mlflow.db'}"
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize("store", ["broken_server", "full_disk"])
+def test_a_store_that_fails_costs_training_one_warning(
+    store: str, recorded: Checkout, request: pytest.FixtureRequest
+) -> None:
+    uri = request.getfixturevalue(store)
+    weights = recorded.folder / "models" / "model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    output = recorded.run(sys.executable, "stages/train.py", MLFLOW_TRACKING_URI=uri)
+    assert output.count("tracking: warning: ") == 1
+    assert f"tracking: warning: {uri} did not take the record" in output
+    assert weights.read_bytes() == before
 
 
 def without_ids(found: dict[str, Any], run: Run) -> None:
