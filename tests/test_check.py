@@ -51,6 +51,7 @@ def test_the_committed_file_is_right(params: Path) -> None:
         ),
         ("    - 256", "    - 0", "models.mlp.hidden: every width must be 1 to 1,000,000, not [512, 0]"),
         ("dropout: 0.0", "dropout: 1.5", "models.mlp.dropout: must be at least 0 and less than 1"),
+        ("dropout: 0.0", "dropout: .nan", "models.mlp.dropout: expected a finite number; got .nan"),
         ("architecture: lenet5", "architecture: lenet", "models.lenet5.architecture: there is no architecture 'lenet'"),
         ("  digits:", "  digit:", "datasets.digit: there is no data set 'digit'; did you mean 'digits'?"),
         ("size: 28", "siz: 28", "datasets.digits.siz: unknown key; did you mean 'size'?"),

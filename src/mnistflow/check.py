@@ -185,7 +185,8 @@ class _Built:
                 file.write(f"{key}\n")  # one write of one line: others may append at the same time
 
     def _key(self, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> str:
-        return digest({**self._rests_on, "block": block, "image_shape": image_shape})
+        # As Python writes it, because a block that is still to be judged may hold what JSON has no form for: .nan, say.
+        return digest({**self._rests_on, "block": repr(block), "image_shape": image_shape})
 
 
 def _image_shape(document: Mapping[str, JsonValue], dataset: Dataset | None) -> ImageShape | None:
