@@ -375,11 +375,17 @@ def complete(checkout: Checkout, count: int) -> list[dict[str, Any]]:
 
 
 def test_a_training_that_fails_is_a_failed_run(recorded: Checkout) -> None:
+    client, (run,) = runs_of(recorded)
+    view = "mlflow.sharedViewState.all-runs"
+    shown = client.get_experiment(run.info.experiment_id).tags[view]
+    assert "test_accuracy" in shown
+    client.set_experiment_tag(run.info.experiment_id, view, "{}")  # as another version may have left it
     output = recorded.dvc("exp", "run", "-S", "recipes.default.lr=1e20", status=None)
     assert "train: training diverged: the loss is" in output
     assert "lower lr in the recipe" in output
     _, runs = runs_of(recorded)
     assert [run.info.status for run in runs] == ["FAILED", "FINISHED"]
+    assert client.get_experiment(run.info.experiment_id).tags[view] == shown  # by the run that was begun
 
     # A result that was complete stays complete, whatever becomes of making it again.
     recorded.git("checkout", "--quiet", "params.yaml")
@@ -429,14 +435,8 @@ def test_a_run_carries_the_studies_that_its_result_belongs_to(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     chosen = load(recorded.folder / "params.yaml")
     weights = hashlib.md5((recorded.folder / "models/model.safetensors").read_bytes()).hexdigest()
-    client, (run,) = runs_of(recorded)
-    view = "mlflow.sharedViewState.all-runs"
-    shown = client.get_experiment(run.info.experiment_id).tags[view]
-    assert "test_accuracy" in shown
-    client.set_experiment_tag(run.info.experiment_id, view, "{}")  # as another version may have left it
     other = [("b", "0" * 32, chosen.chosen()), ("c", weights, {**chosen.chosen(), "evaluate.batch_size": 7})]
     assert tracking.name_study(chosen.tracking, "first", [("a", weights, chosen.chosen()), *other])[0] == 1
     assert tracking.name_study(chosen.tracking, "second", other)[0] == 0
-    assert client.get_experiment(run.info.experiment_id).tags[view] == shown
-    (run,) = client.search_runs([run.info.experiment_id])
+    _, (run,) = runs_of(recorded)
     assert {tag: entry for tag, entry in run.data.tags.items() if tag.startswith("study.")} == {"study.first": "a"}

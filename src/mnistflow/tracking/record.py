@@ -26,7 +26,7 @@ from mnistflow.paths import Paths
 from mnistflow.provenance import git_commit
 from mnistflow.tracking import registry, tags
 from mnistflow.tracking.runs import result_key, texts
-from mnistflow.tracking.store import connect, failure, lock, probe
+from mnistflow.tracking.store import ALL_RUNS, connect, failure, lock, probe, view
 
 if TYPE_CHECKING:  # mlflow takes seconds to import, and is not needed where tracking is off
     from mlflow import MlflowClient
@@ -337,6 +337,8 @@ class Record:
             "mlflow.source.git.commit": self.origin.commit,
         }
         known = {tag: value for tag, value in said.items() if value is not None}
+        for tag, state in view(ALL_RUNS).items():  # also where someone else made the experiment
+            self._client.set_experiment_tag(self._experiment, tag, state)
         name = run_name(self.params, self.origin.baseline)
         run_id = self._client.create_run(self._experiment, run_name=name, tags=known).info.run_id
         self._client.log_batch(run_id, params=[Param(*entry) for entry in texts(self.params.chosen()).items()])

@@ -51,13 +51,10 @@ def connect(tracking: Tracking) -> tuple[MlflowClient, str]:
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name(tracking.experiment)
         if experiment is not None:
-            for tag, state in view(ALL_RUNS).items():
-                if experiment.tags.get(tag) != state:  # someone else's experiment, or another version's
-                    client.set_experiment_tag(experiment.experiment_id, tag, state)
             return client, experiment.experiment_id
         # MLflow's own default is relative to the folder of whoever comes first.
         place = (project_root() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
-        tags = {"mlflow.experimentKind": "custom_model_development", **view(ALL_RUNS)}
+        tags = {"mlflow.experimentKind": "custom_model_development"}
         return client, client.create_experiment(tracking.experiment, artifact_location=place, tags=tags)
 
 
