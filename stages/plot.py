@@ -10,6 +10,7 @@ import torch
 from mnistflow import devices, figures, models, stage, tracking
 from mnistflow.artifacts import read_split
 from mnistflow.files import read_csv
+from mnistflow.inference import read_predictions
 from mnistflow.params import load
 from mnistflow.paths import Paths
 
@@ -22,15 +23,15 @@ def main() -> None:
     train, validation = read_split(paths.train_split), read_split(paths.validation_split)
     test = read_split(paths.test_split)
     classes = test.inputs.classes
-    rows = read_csv(paths.predictions)
-    predictions = torch.tensor([classes.index(row["prediction"]) for row in rows])
-    probabilities = torch.tensor([float(row["probability"]) for row in rows])
+    predictions, probabilities = read_predictions(paths.predictions, test)
+    history = read_csv(paths.history, numbers=("epoch", "train_loss", "val_loss", "val_accuracy"))
+    steps = read_csv(paths.steps, numbers=("step", "loss", "lr"))
 
     with tracking.recording(params, paths, card.determinants) as record:
         drawn = {
             "samples": figures.samples(train.images[:count], train.labels[:count], classes, "Training images"),
             "grid": figures.grid(train, validation, params.plot.first_image),
-            "curves": figures.curves(read_csv(paths.history), read_csv(paths.steps)),
+            "curves": figures.curves(history, steps),
             "confusion": figures.confusion(test.labels, predictions, classes),
             "mistakes": figures.mistakes(test.images, test.labels, predictions, probabilities, classes, count),
             "predictions": figures.predictions(test.images, test.labels, predictions, probabilities, classes, count),

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from mnistflow import augment, devices, diagnostics, durations, models, provenance, recipes, stage, tracking, training
 from mnistflow.artifacts import read_split
+from mnistflow.checkpoints import Checkpoint
 from mnistflow.files import sha256, write_csv, write_json
 from mnistflow.params import load
 from mnistflow.paths import Paths
@@ -24,7 +25,8 @@ def main() -> None:
     generator = devices.seeded(params.seed, params.train.threads, device)
 
     train = read_split(paths.train_split).to(device)
-    validation = read_split(paths.validation_split).to(device) if recipe.uses_validation else None
+    held_out = read_split(paths.validation_split).to(device)
+    validation = held_out if recipe.uses_validation else None
     test = read_split(paths.test_split).to(device) if recipe.monitor == "test" else None
 
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments).to(device)
@@ -45,14 +47,14 @@ def main() -> None:
     changes = recipe.augment
     determinants = provenance.digest(
         {
-            "data": [sha256(paths.train_split), sha256(paths.validation_split)],
+            "data": [train.digest, held_out.digest],
             "start": sha256(paths.start),
             "model": {params.model: block.model_dump()},
             "recipe": {params.recipe: recipe.model_dump()},
             "seed": params.seed,
             "threads": params.train.threads,
             "device": devices.describe(device),
-            "code": provenance.code_digest(training, models, recipes, augment, devices),
+            "code": [sha256(Path(__file__)), provenance.code_digest(training, models, recipes, augment, devices)],
             "torch": version("torch"),
         }
     )
@@ -63,32 +65,36 @@ def main() -> None:
 
     plain_loss = recipes.make_loss(recipe.loss)
     layers = diagnostics.rows("start", model, train, plain_loss)
-    history = training.History(recipe.keep)
-    display = Display(recipe.epochs, steps)
-    with tracking.recording(params, paths, determinants) as record:
-        for event in training.fit(
-            model,
-            train,
-            optimizer=optimizer,
-            schedule=schedule,
-            loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
-            plain_loss=plain_loss,
-            epochs=recipe.epochs,
-            batch_size=recipe.batch_size,
-            shuffle=recipe.shuffle,
-            generator=generator,
-            augment=partial(augment.affine, rotate=changes.rotate, scale=changes.scale, shift=changes.shift),
-            precision=recipe.precision,
-            validation=validation,
-            test=test,
-            keep=recipe.keep,
-            patience=recipe.patience,
-            report_every=display.report_every(params.train.report_every),
-        ):
-            display.show(event)
-            if isinstance(event, training.Epoch):
-                history.epochs.append(event)
-                record.epoch(history.epoch_rows()[-1], event.seconds)
+    state = training.State(model, optimizer, schedule, generator)
+    history = training.History(recipe.keep, state.epochs)
+    checkpoint = Checkpoint(determinants, device, params.train.checkpoint_every)
+    display = Display(recipe.epochs, steps, params.train.report_every)
+    with checkpoint.held(), tracking.recording(params, paths, determinants) as record:
+        with stage.stoppable() as stop:
+            if checkpoint.restore(state):
+                display.goes_on(state)
+            for event in training.fit(
+                state,
+                train,
+                loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
+                plain_loss=plain_loss,
+                epochs=recipe.epochs,
+                batch_size=recipe.batch_size,
+                shuffle=recipe.shuffle,
+                augment=partial(augment.affine, rotate=changes.rotate, scale=changes.scale, shift=changes.shift),
+                precision=recipe.precision,
+                validation=validation,
+                test=test,
+                keep=recipe.keep,
+                patience=recipe.patience,
+            ):
+                display.show(event)
+                if isinstance(event, training.Epoch) or stop.is_asked or checkpoint.is_due():
+                    checkpoint.save(state)
+                stop.now(f"{display.where}; run it again, and it goes on from there")
+                if isinstance(event, training.Epoch):
+                    record.epoch(history.epoch_rows()[-1], event.seconds)
+            display.close()
 
         card = models.Card(
             architecture=block.architecture,
@@ -115,8 +121,8 @@ def main() -> None:
             },
         )
         durations.record(paths.weights, len(history.epochs), history.seconds)
-        record.training(history.seconds)
-    display.close()
+        record.training([epoch.seconds for epoch in state.epochs])
+        checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"check", "studies", "lineage", "comparison"},
-    {"experiments"},
+    {"experiments", "checkpoints"},
     {"tracking", "figures", "progress", "stage"},
     {"training", "evaluation", "preprocessing", "serving", "diagnostics"},
     {"inference"},

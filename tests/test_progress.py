@@ -8,6 +8,7 @@ import sys
 import termios
 
 import pytest
+import torch
 from conftest import ROOT
 
 from mnistflow.progress import Display
@@ -29,9 +30,9 @@ EPOCH = Epoch(
 
 
 def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    display = Display(epochs=3, steps=200)
-    assert display.report_every(70) == 70
-    display.show(Step(1, 10, 20, 0.75))
+    display = Display(epochs=3, steps=20, report_every=5)
+    for step in (9, 10, 11):
+        display.show(Step(1, step, 20, torch.tensor(0.75)))
     display.show(EPOCH)
     display.close()
     out, err = capsys.readouterr()
@@ -46,14 +47,14 @@ def test_on_a_terminal_there_is_a_bar_with_the_loss() -> None:
     program = f"""
 import sys
 import termios
+import torch
 sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT / "tests")!r}]
 from test_progress import EPOCH
 from mnistflow.progress import Display
 from mnistflow.training import Step
-display = Display(epochs=3, steps=20)
-assert display.report_every(70) == 1
+display = Display(epochs=3, steps=20, report_every=70)
 display.show(EPOCH)
-display.show(Step(2, 10, 20, 0.75))
+display.show(Step(2, 10, 20, torch.tensor(0.75)))
 display.bar.refresh()
 display.close()
 """

@@ -143,25 +143,22 @@ def test_a_system_is_what_was_published(
     )
     block, recipe = chosen.model_block, chosen.recipe_block
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments)
+    ours_optimizer = recipes.make_optimizer(
+        model.parameters(),
+        recipe.optimizer,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+    )
     fitting = training.fit(
-        model,
+        training.State(model, ours_optimizer, None, generator),
         train,
-        optimizer=recipes.make_optimizer(
-            model.parameters(),
-            recipe.optimizer,
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.nesterov,
-            betas=recipe.betas,
-            weight_decay=recipe.weight_decay,
-        ),
-        schedule=None,
         loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,
         shuffle=recipe.shuffle,
-        generator=generator,
-        report_every=1,
     )
     assert len(validation) == 0
     assert (recipe.schedule, recipe.augment, recipe.keep) == ("constant", params.Augment(), "last")

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from mnistflow import augment, inference, models, recipes
 from mnistflow.artifacts import Split
-from mnistflow.training import Diverged, Epoch, History, Step, fit
+from mnistflow.training import Diverged, Epoch, History, State, Step, fit
 
 
 @pytest.fixture(autouse=True)
@@ -30,18 +30,19 @@ def network(architecture: str = "mlp", **arguments: object) -> nn.Module:
 
 
 def trained(model: nn.Module, train: Split, **changes: Any) -> list[Step | Epoch]:
-    lr = changes.pop("lr", 0.1)
+    optimizer = changes.pop("optimizer", None)
+    if optimizer is None:
+        optimizer = recipes.make_optimizer(model.parameters(), "sgd", lr=changes.pop("lr", 0.1))
+    generator = changes.pop("generator", None) or Generator().manual_seed(1)
+    state = State(model, optimizer, changes.pop("schedule", None), generator)
     arguments: dict[str, Any] = {
-        "optimizer": recipes.make_optimizer(model.parameters(), "sgd", lr=lr),
-        "schedule": None,
         "loss": recipes.make_loss("cross_entropy"),
         "epochs": 2,
         "batch_size": 100,
         "shuffle": True,
-        "generator": Generator().manual_seed(1),
         **changes,
     }
-    return list(fit(model, train, **arguments))
+    return list(fit(state, train, **arguments))
 
 
 def epochs_of(events: list[Step | Epoch]) -> list[Epoch]:
@@ -189,37 +190,67 @@ def test_measurements_are_without_the_part_that_only_training_wants(digits: Spli
     assert epoch.val_loss == pytest.approx(inference.measure(model, digits[1], plain)[0])
 
 
-def test_steps_are_reported_every_so_often(digits: Splits) -> None:
-    events = trained(network(), digits[0], report_every=5)
+def test_there_is_an_event_after_each_step_and_each_epoch(digits: Splits) -> None:
+    events = trained(network(), digits[0])
     steps = [event for event in events if isinstance(event, Step)]
-    # every fifth step of all, not of each epoch
-    assert [(step.epoch, step.step, step.steps) for step in steps] == [
-        (1, 5, 13),
-        (1, 10, 13),
-        (2, 2, 13),
-        (2, 7, 13),
-        (2, 12, 13),
-    ]
-    first = epochs_of(events)[0]
-    assert steps[0].loss == first.step_losses[4]
+    assert [(step.epoch, step.step, step.steps) for step in steps] == [(e, s, 13) for e in (1, 2) for s in range(1, 14)]
+    assert [events.index(epoch) for epoch in epochs_of(events)] == [13, 27]
+    assert [step.loss for step in steps[:13]] == epochs_of(events)[0].step_losses
 
 
-@pytest.mark.parametrize("report_every", [2, 10**6])
-def test_a_loss_that_is_no_number_stops_training(report_every: int, digits: Splits) -> None:
+@pytest.mark.parametrize("look_every", [2, 10**6])
+def test_a_loss_that_is_no_number_stops_training(
+    look_every: int, digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnistflow.training.LOOK_EVERY", look_every)
     with pytest.raises(Diverged, match=r"the loss is (nan|inf) at epoch 1, step \d+, learning rate 1e\+30; lower lr"):
-        trained(network(), digits[0], lr=1e30, report_every=report_every)
+        trained(network(), digits[0], lr=1e30)
 
 
 def test_weights_that_are_no_numbers_stop_training(digits: Splits) -> None:
     def once(logits: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(logits, labels) * 1e30
 
-    with pytest.raises(Diverged, match="after epoch 1 weights are infinite or not a number; lower lr"):
+    with pytest.raises(Diverged, match=r"after epoch 1, step 1, learning rate 1e\+30, weights are infinite or"):
         trained(network(), digits[0], lr=1e30, batch_size=2000, epochs=1, loss=once, validation=digits[1])
 
 
+class Stubborn(nn.Module):
+    """A network whose answer, from a step on, is one class for all images.
+
+    Args:
+        sees: how much of the image is left in what it then says.
+        after: so many steps.
+    """
+
+    def __init__(self, sees: float, after: int) -> None:
+        super().__init__()
+        self.network = network()
+        self.sees, self.left = sees, after
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.left -= self.training
+        logits: Tensor = self.network(images)
+        if self.left >= 0:
+            return logits
+        return logits.clamp(-1, 1) * self.sees + nn.functional.one_hot(torch.tensor(3), 10) * 2.0
+
+
+@pytest.mark.parametrize(("sees", "after"), [(0.0, 0), (0.01, 26)])
+def test_a_network_that_has_stopped_learning_stops_training(sees: float, after: int, digits: Splits) -> None:
+    epoch = 1 + after // 13
+    said = f"after epoch {epoch}, step 13, learning rate 0.1, the network answers '3' to every image, and has stopped"
+    with pytest.raises(Diverged, match=said):
+        trained(Stubborn(sees, after), digits[0], epochs=5)
+
+
+def test_a_network_that_starts_slowly_goes_on(digits: Splits) -> None:
+    # One class for all images in the first epochs, as with sigmoids; nothing had been learned that could be lost.
+    assert len(epochs_of(trained(Stubborn(0.01, after=0), digits[0], epochs=3))) == 3
+
+
 def test_tables_have_a_row_for_each_epoch_and_a_bounded_number_for_steps(digits: Splits) -> None:
-    events = trained(network(), digits[0], epochs=3, batch_size=2, validation=digits[1])
+    events = trained(network(), digits[0], epochs=3, batch_size=2, lr=0.01, validation=digits[1])
     history = History("last", epochs_of(events))
     rows = history.epoch_rows()
     assert [row["epoch"] for row in rows] == [1, 2, 3]

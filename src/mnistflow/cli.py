@@ -114,7 +114,11 @@ def show() -> None:
     paths = Paths.load()
     if not paths.test_metrics.is_file():
         raise ValueError("there is no result in this folder yet; `dvc repro` (or `make repro`) makes one")
-    data, train, test = (read_json(path) for path in (paths.data_metrics, paths.train_metrics, paths.test_metrics))
+    data = read_json(paths.data_metrics, "dataset")
+    train = read_json(
+        paths.train_metrics, "model", "recipe", "parameters", "epochs", "kept_epoch", "val_accuracy", "device"
+    )
+    test = read_json(paths.test_metrics, "accuracy", "loss", "images")
     accuracy, images = float(cast(float, test["accuracy"])), int(cast(int, test["images"]))
     lines = {
         "test accuracy": f"{accuracy:.2%} ({round(images * (1 - accuracy)):,} of {images:,} wrong), "

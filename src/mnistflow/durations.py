@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -51,7 +52,13 @@ def md5(path: Path) -> str:
 def _rows() -> list[dict[str, object]]:
     if not _log().is_file():
         return []
-    return [json.loads(line) for line in _log().read_text(encoding="utf-8").splitlines()]
+    rows = []
+    for line in _log().read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):  # cut short, by a power failure
+            row = json.loads(line)
+            if isinstance(row, dict) and SUBJECT in row:
+                rows.append(row)
+    return rows
 
 
 def _log() -> Path:

@@ -40,9 +40,11 @@ __all__ = [
 ]
 
 DECISIVE = ("preprocess", "train", "evaluate")  # the stages that figures rest on
-# What they import, but their figures do not rest on: what shows and records, what reads params, which are compared, and
-# what names the sources of published files, which are verified wherever they come from.
+# What they import, but their figures do not rest on: what shows and records, what reads params, which are compared,
+# what keeps a training that is interrupted, which comes to the same as one that is not, and what names the sources of
+# published files, which are verified wherever they come from.
 BESIDE = [
+    "checkpoints.py",
     "durations.py",
     "params.py",
     "paths.py",

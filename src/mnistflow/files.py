@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import glob
 import hashlib
 import json
 import os
@@ -45,13 +46,20 @@ def whole(path: Path) -> Iterator[Path]:
     """Write a file so that it appears whole or not at all.
 
     Yields a path beside the final one; what was written there is flushed to the disk and renamed when the block ends,
-    and removed when it fails.
+    and removed when it fails. What a process that was killed has left beside goes, too.
+
+    Raises:
+        OSError: the file cannot be written; says which, and why.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    beside = Path(name)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not _is_alive(left.name.removeprefix(f".{path.name}.").partition(".")[0]):
+            left.unlink(missing_ok=True)
+    beside: Path | None = None
     try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.{os.getpid()}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        beside = Path(name)
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
@@ -59,9 +67,25 @@ def whole(path: Path) -> Iterator[Path]:
         os.umask(umask)
         beside.chmod(0o666 & ~umask)  # mkstemp's own mode would hide the file from everybody else
         beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
+    except BaseException as error:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and (error.filename is None or Path(error.filename).parent == path.parent):
+            raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
         raise
+
+
+def _is_alive(process: str) -> bool:
+    """Whether there is a process of this number; yes where that cannot be asked."""
+    if os.name != "posix" or not process.isdecimal():
+        return True
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def link(path: Path, target: Path | None) -> None:
@@ -88,8 +112,12 @@ def write_json(path: Path, tree: Mapping[str, object]) -> None:
         beside.write_text(json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, object]:
+def read_json(path: Path, *keys: str) -> dict[str, object]:
     """Read a JSON object.
+
+    Args:
+        path: of the file.
+        keys: that it must have.
 
     Raises:
         ValueError: the file is missing, or holds something else.
@@ -100,6 +128,8 @@ def read_json(path: Path) -> dict[str, object]:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds no JSON object")
+    if missing := [key for key in keys if key not in tree]:
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}; `dvc repro` makes it anew")
     return tree
 
 
@@ -111,17 +141,39 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read what :func:`write_csv` wrote, a dictionary of texts for each row.
+def read_csv(path: Path, *, numbers: Sequence[str] = (), texts: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Read what :func:`write_csv` wrote, a dictionary of texts for each row, at least one.
+
+    Args:
+        path: of the file.
+        numbers: columns that must be there, and hold numbers or nothing.
+        texts: columns that must be there.
 
     Raises:
-        ValueError: the file is missing, or is not text.
+        ValueError: the file is missing, or holds something else; says where.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    again = "`dvc repro` makes it anew"
+    if missing := [column for column in (*numbers, *texts) if column not in (reader.fieldnames or ())]:
+        raise ValueError(f"{path} is damaged: it lacks the column {', '.join(missing)}; {again}")
+    if not rows:
+        raise ValueError(f"{path} is damaged: it has no rows; {again}")
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise ValueError(f"{path} is damaged: line {line} has not as many columns as the first; {again}")
+        for column in numbers:
+            try:
+                float(row[column] or 0)
+            except ValueError:
+                raise ValueError(
+                    f"{path} is damaged: line {line} has {row[column]!r} in the column {column}; {again}"
+                ) from None
+    return rows
 
 
 class _Loader(yaml.SafeLoader):

@@ -6,11 +6,13 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from mnistflow.artifacts import Split
+from mnistflow.files import read_csv
 from mnistflow.recipes import Loss, LossName
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "logits_of",
     "measure",
     "probabilities",
+    "read_predictions",
 ]
 
 
@@ -123,3 +126,27 @@ def probabilities(logits: Tensor, loss: LossName) -> Tensor:
 def confusion_counts(labels: Tensor, predictions: Tensor, classes: int) -> Tensor:
     """How many images of each label got each prediction: (classes, classes) int64 from two of (N,)."""
     return (labels * classes + predictions).bincount(minlength=classes**2).reshape(classes, classes)
+
+
+def read_predictions(path: Path, split: Split) -> tuple[Tensor, Tensor]:
+    """Read what was predicted for each image of a split.
+
+    Args:
+        path: of predictions.csv.
+        split: that it was made from.
+
+    Returns:
+        Predictions, (N,) int64, and the probability of each, (N,) float32.
+
+    Raises:
+        ValueError: the file is missing or damaged, or was made from another split.
+    """
+    rows = read_csv(path, numbers=("index", "probability"), texts=("label", "prediction"))
+    names = {name: number for number, name in enumerate(split.inputs.classes)}
+    labels = [names.get(row["label"]) for row in rows]
+    predictions = [names.get(row["prediction"]) for row in rows]
+    if labels != split.labels.tolist() or None in predictions:
+        raise ValueError(
+            f"{path} does not hold predictions for the {len(split):,} images of this split; `dvc repro` makes it anew"
+        )
+    return torch.tensor(predictions), torch.tensor([float(row["probability"] or "nan") for row in rows])

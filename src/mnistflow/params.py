@@ -140,6 +140,7 @@ class Train(Block):
     device: Device
     threads: Threads
     report_every: Count  # steps
+    checkpoint_every: Positive  # seconds, within an epoch; after each epoch there is one anyway
     init_from: str | None  # a weights file, or the id of a run; null: fresh weights
 
 

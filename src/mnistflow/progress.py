@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from mnistflow.training import Epoch, Step
+from mnistflow.training import Epoch, State, Step
 
 __all__ = ["Display"]
 
@@ -19,45 +19,66 @@ class Display:
     Args:
         epochs: how many there will be at most.
         steps: in each epoch.
+        report_every: steps between two lines.
     """
 
-    def __init__(self, epochs: int, steps: int) -> None:
+    def __init__(self, epochs: int, steps: int, report_every: int) -> None:
         self.terminal = sys.stderr.isatty()
         self.epochs = epochs
         self.steps = steps
+        self.every = max(1, steps // 50) if self.terminal else report_every
+        self.where = "before the first step"
         self.seen = ""  # the last epoch's validation accuracy
         self.bar = self._new_bar(1)
 
-    def report_every(self, wanted: int) -> int:
-        """Steps between two reports: as wanted where they become lines, a fiftieth of an epoch for a bar."""
-        return max(1, self.steps // 50) if self.terminal else wanted
+    def goes_on(self, state: State) -> None:
+        """Show from where a training goes on."""
+        self.bar.close()
+        for epoch in state.epochs:
+            self._end(epoch)
+        step, epochs = len(state.lrs), len(state.epochs)
+        self._at(f"epoch {epochs + 1}, step {step}" if step else f"the end of epoch {epochs}")
+        print(f"train: goes on {self.where}, from the checkpoint of a training that was interrupted", flush=True)
+        self.bar = self._new_bar(epochs + 1, step)
 
     def show(self, event: Step | Epoch) -> None:
         """Show where training is."""
         if isinstance(event, Step):
-            self.bar.set_postfix_str(f"loss {event.loss:.4f}{self.seen}", refresh=False)
-            self.bar.update(event.step - self.bar.n)
-            if self.bar.disable:
-                print(f"  step {event.step}/{event.steps}  loss {event.loss:.4f}", flush=True)
+            self._at(f"epoch {event.epoch}, step {event.step}")
+            if ((event.epoch - 1) * self.steps + event.step) % self.every == 0:
+                loss = event.loss
+                self.bar.set_postfix_str(f"loss {loss:.4f}{self.seen}", refresh=False)
+                self.bar.update(event.step - self.bar.n)
+                if self.bar.disable:
+                    print(f"  step {event.step}/{event.steps}  loss {loss:.4f}", flush=True)
             return
+        self._at(f"the end of epoch {event.epoch}")
         self.bar.close()
-        parts = [f"epoch {event.epoch}/{self.epochs}", f"loss {event.train_loss:.4f}"]
-        if event.val_accuracy is not None:
-            self.seen = f", validation {event.val_accuracy:.2%}"
-            parts.append(f"validation {event.val_accuracy:.2%} (loss {event.val_loss:.4f})")
-        if event.test_accuracy is not None:
-            parts.append(f"test {event.test_accuracy:.2%} (loss {event.test_loss:.4f})")
-        print("  ".join([*parts, f"{event.seconds:.1f} s"]), flush=True)
+        self._end(event)
         if event.epoch < self.epochs:
             self.bar = self._new_bar(event.epoch + 1)
+
+    def _at(self, place: str) -> None:
+        self.where = f"after {place}"
+
+    def _end(self, epoch: Epoch) -> None:
+        """A line for an epoch that has ended."""
+        parts = [f"epoch {epoch.epoch}/{self.epochs}", f"loss {epoch.train_loss:.4f}"]
+        if epoch.val_accuracy is not None:
+            self.seen = f", validation {epoch.val_accuracy:.2%}"
+            parts.append(f"validation {epoch.val_accuracy:.2%} (loss {epoch.val_loss:.4f})")
+        if epoch.test_accuracy is not None:
+            parts.append(f"test {epoch.test_accuracy:.2%} (loss {epoch.test_loss:.4f})")
+        print("  ".join([*parts, f"{epoch.seconds:.1f} s"]), flush=True)
 
     def close(self) -> None:
         """Take the bar away."""
         self.bar.close()
 
-    def _new_bar(self, epoch: int) -> tqdm[NoReturn]:
+    def _new_bar(self, epoch: int, step: int = 0) -> tqdm[NoReturn]:
         return tqdm(
             total=self.steps,
+            initial=step,
             desc=f"epoch {epoch}/{self.epochs}",
             unit="step",
             leave=False,

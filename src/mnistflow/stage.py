@@ -3,23 +3,64 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import gc
 import inspect
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from mnistflow.params import ParamsError
 
-__all__ = ["run"]
+__all__ = ["Interrupted", "Stop", "run", "stoppable"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that asks to end; says what is left, and what to do."""
+
+    def __init__(self, number: int, said: str = "nothing half written is left") -> None:
+        self.number = number
+        super().__init__(said)
+
+
+class Stop:
+    """Whether a signal has asked to end."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it has."""
+        return self.number is not None
+
+    def now(self, said: str) -> None:
+        """End here, if that was asked.
+
+        Args:
+            said: what is left, and what to do.
+
+        Raises:
+            Interrupted: it was.
+        """
+        if self.number is not None:
+            raise Interrupted(self.number, said)
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a stage's ``main``.
 
     What the user can mend (a mistake in params.yaml, a damaged file, a missing device, a full disk, a diverged
-    training) ends as one message on standard error with exit status 1; an interruption with 130. Anything else is a
-    defect of ours and keeps its traceback.
+    training) ends as one message on standard error with exit status 1; Ctrl-C with 130, SIGTERM with 143. Anything
+    else is a defect of ours and keeps its traceback. When the process that started the stage dies, however that comes
+    about, so does the stage (on Linux): nothing runs on beside what the user starts next.
     """
     gc.freeze()  # what is imported stays; to look through it for garbage would take a tenth of a small stage's time
     script = Path(inspect.getfile(main))
@@ -28,7 +69,10 @@ def run(main: Callable[[], None]) -> None:
         description=inspect.getdoc(inspect.getmodule(main)),
         epilog="Takes no arguments: reads params.yaml and dvc.yaml in the current folder. `dvc repro` runs all stages.",
     ).parse_args()
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
     try:
+        _end_with_parent()
         main()
     except ParamsError as error:
         # `dvc exp run -S` may change the file in the second in which DVC wrote git's index; if its size stays the same,
@@ -42,6 +86,59 @@ def run(main: Callable[[], None]) -> None:
         )
     except (ValueError, ArithmeticError, OSError) as error:
         sys.exit(f"{script.stem}: {error}")
-    except KeyboardInterrupt:
-        print(f"\n{script.stem}: interrupted; nothing half written is left", file=sys.stderr)
-        sys.exit(130)
+    except MemoryError as error:
+        sys.exit(f"{script.stem}: {_out_of_memory(script.stem, error)}")
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        sys.exit(f"{script.stem}: {_out_of_memory(script.stem, error)}")
+    except Interrupted as asked:
+        print(f"\n{script.stem}: interrupted; {asked}", file=sys.stderr)
+        sys.exit(128 + asked.number)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Let the block end where it is ready to: a signal is only noted, a second one ends it anyway."""
+    stop = Stop()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stop.is_asked:
+            _interrupt(number, frame)
+        stop.number = number
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for SIGTERM when the parent dies; DVC, killed, would leave the stage running."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel knew
+        raise Interrupted(signal.SIGTERM)
+
+
+# PyTorch's allocators raise a plain RuntimeError on a CPU, torch.OutOfMemoryError (a RuntimeError) on a card.
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+
+
+def _out_of_memory(stage: str, error: Exception) -> str:
+    ways = {
+        "train": "lower batch_size in the recipe, or take a smaller model",
+        "evaluate": "lower evaluate.batch_size",
+    }
+    first = str(error).strip().partition("\n")[0]
+    said = f" ({first})" if first else ""
+    return f"out of memory{said}; {ways.get(stage, 'take smaller images, or a smaller model')}"

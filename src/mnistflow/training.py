@@ -15,27 +15,34 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mnistflow.artifacts import Split
-from mnistflow.inference import measure
+from mnistflow.inference import logits_of, measure
 from mnistflow.recipes import Loss
 
-__all__ = ["Diverged", "Epoch", "History", "Step", "fit"]
+__all__ = ["Diverged", "Epoch", "History", "State", "Step", "fit"]
 
 
 ADVICE = "lower lr in the recipe, or take an experiment's change back: git checkout params.yaml"
+LOOK_EVERY = 200  # steps between two looks at whether the losses are numbers: on a card, each waits for it
+PROBED = 1000  # images that a network is tried on for whether it still tells them apart
 
 
 class Diverged(ArithmeticError):
-    """A loss, or weights, that are no numbers any more."""
+    """A training that came to nothing: a loss or weights that are no numbers, or a network that gave up."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where training is, every so many steps."""
+    """Where training is, after each step."""
 
     epoch: int  # from 1
     step: int  # of this epoch, from 1
     steps: int  # in an epoch
-    loss: float  # of this step's batch
+    batch_loss: Tensor = field(repr=False)  # a scalar, on the device of the network
+
+    @property
+    def loss(self) -> float:
+        """Of this step's batch; on a card, to read it waits for the computation."""
+        return float(self.batch_loss)
 
 
 @dataclass(frozen=True)
@@ -55,17 +62,41 @@ class Epoch:
     seconds: float  # training alone
 
 
+@dataclass
+class State:
+    """All that a training changes. Whoever saves it between two events of :func:`fit` can go on from there later.
+
+    The optimizer's parameters are the model's. ``generator`` orders all randomness but dropout's and lives on the CPU.
+    """
+
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: LRScheduler | None
+    generator: Generator
+    epochs: list[Epoch] = field(default_factory=list)  # that have ended
+    best_weights: dict[str, Tensor] = field(default_factory=dict)  # of the best of them, where that is kept
+    # Of the epoch under way:
+    order: Tensor | None = None  # (N,) int64, of the training images; None: theirs, or no epoch is under way
+    losses: Tensor | None = None  # (steps,); of the steps done, and 0
+    lrs: list[float] = field(default_factory=list)  # of the steps done
+    started: float = 0.0  # on the clock of time.perf_counter
+
+    def __post_init__(self) -> None:
+        self.model.to(memory_format=torch.channels_last)  # LeNet-5 on a CPU: a fifth faster
+
+    def best_epoch(self) -> Epoch | None:
+        """The best on validation of those that have ended; None where nothing was measured."""
+        return next((epoch for epoch in reversed(self.epochs) if epoch.best), None)
+
+
 def fit(
-    model: nn.Module,
+    state: State,
     train: Split,
     *,
-    optimizer: Optimizer,
-    schedule: LRScheduler | None,
     loss: Loss,
     epochs: int,
     batch_size: int,
     shuffle: bool,
-    generator: Generator,
     augment: Callable[[Tensor, Generator], Tensor] | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
     validation: Split | None = None,
@@ -73,20 +104,17 @@ def fit(
     plain_loss: Loss | None = None,
     keep: Literal["best", "last"] = "last",
     patience: int | None = None,
-    report_every: int = 200,
 ) -> Iterator[Step | Epoch]:
     """Train a network, one epoch after the other; when the iterator ends, it carries the weights to keep.
 
     Args:
-        model: on the device of the splits; changed in place.
+        state: a fresh one, or one that a training with the same arguments has left: it goes on from there and ends in
+            the same weights, bit for bit. Changed in place.
         train: the whole training split, in memory; batches are taken from it by index, the last may be smaller.
-        optimizer: over the model's parameters.
-        schedule: moved on after each step, if there is one.
         loss: of logits and labels, the mean over a batch.
         epochs: at most so many passes over ``train``.
         batch_size: images a step.
         shuffle: whether each epoch takes a new random order.
-        generator: of all randomness here but dropout's, on the CPU.
         augment: applied to the images of each batch.
         precision: ``bf16`` computes the network in bfloat16; weights, loss and optimizer stay float32.
         validation: measured after each epoch; alone decides on ``keep`` and ``patience``.
@@ -94,31 +122,29 @@ def fit(
         plain_loss: for these measurements, where ``loss`` has a part that only training wants, such as smoothing.
         keep: the weights that the model carries in the end: of the epoch that was ``best`` on validation, or ``last``.
         patience: end after so many epochs without a better one on validation; None trains to the end.
-        report_every: steps between two :class:`Step`.
 
     Yields:
-        A :class:`Step` every ``report_every`` steps, an :class:`Epoch` after each epoch.
+        A :class:`Step` after each step, an :class:`Epoch` after each epoch.
 
     Raises:
-        Diverged: the loss of a step, or a weight, is infinite or not a number; says where, and what to change.
+        Diverged: a loss or a weight is infinite or not a number, or the network gives every image the same answer;
+            says where, and what to change.
     """
     assert validation or (keep == "last" and patience is None)
+    model, optimizer, schedule, generator = state.model, state.optimizer, state.schedule, state.generator
     device = train.images.device
-    model.to(memory_format=torch.channels_last)  # LeNet-5 on a CPU: a fifth faster
     model.train()
     steps = math.ceil(len(train) / batch_size)
-    best: tuple[float, float] | None = None
-    best_epoch = 0
-    best_weights: dict[str, Tensor] = {}
 
-    for epoch in range(1, epochs + 1):
-        started = time.perf_counter()
-        order = torch.randperm(len(train), generator=generator).to(device) if shuffle else None
-        losses = torch.zeros(steps, device=device)
-        lrs: list[float] = []
-        for step in range(steps):
+    while len(state.epochs) < epochs and not _is_patience_over(state, patience):
+        number = len(state.epochs) + 1
+        if state.losses is None:
+            state.started = time.perf_counter()
+            state.order = torch.randperm(len(train), generator=generator).to(device) if shuffle else None
+            state.losses = torch.zeros(steps, device=device)
+        for step in range(len(state.lrs), steps):
             here = slice(step * batch_size, (step + 1) * batch_size)
-            chosen = here if order is None else order[here]
+            chosen = here if state.order is None else state.order[here]
             images, labels = train.images[chosen], train.labels[chosen]  # (B, C, H, W), (B,)
             if augment is not None:
                 images = augment(images, generator)
@@ -128,45 +154,88 @@ def fit(
             optimizer.zero_grad()
             batch_loss.backward()
             optimizer.step()
-            losses[step] = batch_loss.detach()
-            lrs.append(optimizer.param_groups[0]["lr"])
+            batch_loss = batch_loss.detach()
+            state.losses[step] = batch_loss
+            state.lrs.append(optimizer.param_groups[0]["lr"])
             if schedule is not None:
                 schedule.step()
-            if ((epoch - 1) * steps + step + 1) % report_every == 0:
-                yield Step(epoch, step + 1, steps, _finite(losses[: step + 1], epoch, lrs)[-1])
+            if (step + 1) % LOOK_EVERY == 0:
+                _finite(state.losses[: step + 1], number, state.lrs)
+            yield Step(number, step + 1, steps, batch_loss)
 
-        step_losses = _finite(losses, epoch, lrs)
+        step_losses = _finite(state.losses, number, state.lrs)
         sizes = [min(batch_size, len(train) - step * batch_size) for step in range(steps)]
         train_loss = math.fsum(map(math.prod, zip(step_losses, sizes, strict=True))) / len(train)
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - state.started
         val_loss, val_accuracy = measure(model, validation, plain_loss or loss) if validation else (None, None)
         test_loss, test_accuracy = measure(model, test, plain_loss or loss) if test else (None, None)
-        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-            raise Diverged(f"training diverged: after epoch {epoch} weights are infinite or not a number; {ADVICE}")
-        improved = False
-        if val_accuracy is not None and val_loss is not None:
-            improved = best is None or (val_accuracy, -val_loss) > best
-            if improved:
-                best, best_epoch = (val_accuracy, -val_loss), epoch
-                best_weights = deepcopy(model.state_dict()) if keep == "best" else {}
-        yield Epoch(
-            epoch=epoch,
-            lr=lrs[-1],
+        measured = [value for value in (val_loss, test_loss) if value is not None]
+        if said := _given_up(model, train, [train_loss, *measured], state.epochs):
+            raise Diverged(
+                f"training diverged: after epoch {number}, step {steps}, learning rate {state.lrs[-1]:.4g}, {said}; "
+                + ADVICE
+            )
+        ended = Epoch(
+            epoch=number,
+            lr=state.lrs[-1],
             train_loss=train_loss,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             test_loss=test_loss,
             test_accuracy=test_accuracy,
-            best=improved,
+            best=_is_better(val_accuracy, val_loss, state.best_epoch()),
             step_losses=step_losses,
-            step_lrs=lrs,
+            step_lrs=state.lrs,
             seconds=seconds,
         )
-        if patience is not None and epoch - best_epoch >= patience:
-            break
+        if ended.best and keep == "best":
+            state.best_weights = deepcopy(model.state_dict())
+        state.epochs.append(ended)
+        state.order, state.losses, state.lrs = None, None, []
+        yield ended
 
     if keep == "best":
-        model.load_state_dict(best_weights)
+        model.load_state_dict(state.best_weights)
+
+
+def _is_better(val_accuracy: float | None, val_loss: float | None, than: Epoch | None) -> bool:
+    if val_accuracy is None or val_loss is None:
+        return False
+    if than is None or than.val_accuracy is None or than.val_loss is None:
+        return True
+    return (val_accuracy, -val_loss) > (than.val_accuracy, -than.val_loss)
+
+
+def _is_patience_over(state: State, patience: int | None) -> bool:
+    best = state.best_epoch()
+    return patience is not None and best is not None and len(state.epochs) - best.epoch >= patience
+
+
+def _given_up(model: nn.Module, train: Split, losses: list[float], before: list[Epoch]) -> str | None:
+    """What is wrong with a network that no step will bring back; None if it is well.
+
+    That all images get the same class is not enough: so do, for an epoch or two, networks that only start slowly.
+
+    Args:
+        model: after an epoch.
+        train: the training split.
+        losses: of the epoch, on the training split first.
+        before: the epochs before it.
+    """
+    if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+        return "weights are infinite or not a number"
+    if not all(map(math.isfinite, losses)):
+        return "a loss is infinite or not a number"
+    logits = logits_of(model, train.images[:PROBED], PROBED)
+    classes = logits.argmax(dim=1).unique()
+    if len(classes) > 1 or len(train.labels[:PROBED].unique()) < 2:
+        return None
+    spread, size = float((logits.amax(dim=0) - logits.amin(dim=0)).max()), float(logits.abs().max())
+    is_deaf = spread <= 1e-6 * size
+    is_worse = any(epoch.train_loss < 0.9 * losses[0] for epoch in before)
+    if not is_deaf and not is_worse:
+        return None
+    return f"the network answers {train.inputs.classes[int(classes)]!r} to every image, and has stopped learning"
 
 
 def _finite(losses: Tensor, epoch: int, lrs: list[float]) -> list[float]:

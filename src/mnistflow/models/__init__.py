@@ -82,6 +82,8 @@ def load(path: Path) -> tuple[nn.Module, Card]:
         card = Card(**fields)
         model = build(card.architecture, card.image_shape, len(card.inputs.classes), card.arguments)
         model.load_state_dict(tensors)
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise ValueError("some are infinite or not a number")
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"{path} does not hold the weights it says it holds: {' '.join(str(error).split())}"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -186,14 +186,13 @@ class Record:
         if self.failure is None:
             self._epoch(row)
 
-    def training(self, seconds: float) -> None:
+    def training(self, seconds: Sequence[float]) -> None:
         """Record what the train stage left: epochs not recorded yet, the data set, weights and model.
 
         Args:
-            seconds: that training took.
+            seconds: that each epoch took.
         """
-        each = list(self._seconds.values())
-        durations.note(durations.md5(self.paths.weights), seconds=seconds, epoch_seconds=each)
+        durations.note(durations.md5(self.paths.weights), seconds=math.fsum(seconds), epoch_seconds=list(seconds))
         self._training_at_its_end()
 
     def evaluation(self, seconds: float) -> None:
@@ -319,9 +318,11 @@ class Record:
             found = self._client.search_runs([self._experiment], f"tags.`{tags.RESULT}` = '{key}'")
             for run in found:
                 if weights is None or run.data.tags.get(tags.WEIGHTS, weights) == weights:
+                    if run.info.status in ("FAILED", "KILLED"):
+                        self._client.update_run(run.info.run_id, status="RUNNING")
                     self._run = run
                     self._refresh()
-                    return run
+                    return self._run
             self._epochs = set()
             return self._new_run(key)
 

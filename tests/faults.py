@@ -1,0 +1,202 @@
+"""Killing what runs, at any moment, and looking at what is left: for the tests, and for benchmarks/faults.py."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from conftest import Checkout
+
+from mnistflow.artifacts import read_split, read_tensors
+from mnistflow.files import read_csv, read_json, read_yaml
+from mnistflow.models import load
+from mnistflow.paths import Paths
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+OUTPUTS = {
+    "download": ["raw"],
+    "preprocess": ["train_split", "validation_split", "test_split", "data_metrics"],
+    "train": ["weights", "train_metrics", "history", "steps", "layers"],
+    "evaluate": ["predictions", "test_metrics"],
+    "plot": ["figures"],
+}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A command that was run once."""
+
+    status: int
+    output: str
+    seconds: float  # from when it had begun to when it ended
+
+
+def outputs(checkout: Checkout, stage: str) -> list[Path]:
+    """Where a stage puts its files."""
+    paths = Paths.load(checkout.folder / "dvc.yaml")
+    return [checkout.folder / getattr(paths, name) for name in OUTPUTS[stage]]
+
+
+def digests(checkout: Checkout, stage: str) -> dict[str, str]:
+    """SHA-256 of each file that a stage has left, temporary ones included."""
+    found = {}
+    for place in outputs(checkout, stage):
+        around = place.rglob("*") if place.is_dir() else [place, *place.parent.glob(f".{place.name}.*")]
+        for file in around:
+            if file.is_file():
+                found[str(file.relative_to(checkout.folder))] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
+
+
+def remove_outputs(checkout: Checkout, stage: str) -> None:
+    """What DVC does before it runs a stage."""
+    for place in outputs(checkout, stage):
+        for file in place.rglob("*") if place.is_dir() else [place]:
+            if file.is_file():
+                file.unlink()
+
+
+def assert_whole(checkout: Checkout) -> None:
+    """Whatever is there under the name of an output, or of a checkpoint, can be read to its end."""
+    paths = Paths.load(checkout.folder / "dvc.yaml")
+    for path in (getattr(paths, name) for names in OUTPUTS.values() for name in names):
+        place = checkout.folder / path
+        if not place.exists():
+            continue
+        if path.parent.name == "processed":
+            read_split(place)
+        elif path == paths.weights:
+            load(place)
+        elif place.suffix == ".json":
+            read_json(place)
+        elif place.suffix == ".csv":
+            read_csv(place)
+    for picture in (checkout.folder / paths.figures).glob("*.png"):
+        assert picture.read_bytes().endswith(b"IEND\xaeB`\x82"), picture
+    for checkpoint in (checkout.folder / ".mnistflow" / "checkpoints").glob("*.safetensors"):
+        read_tensors(checkpoint)
+    if (checkout.folder / "dvc.lock").exists():
+        read_yaml(checkout.folder / "dvc.lock")
+
+
+def start(checkout: Checkout, command: Sequence[str]) -> subprocess.Popen[str]:
+    """Start a command in a process group of its own; what it prints comes line by line."""
+    return subprocess.Popen(
+        command,
+        cwd=checkout.folder,
+        env={**checkout.environment, "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def until(process: subprocess.Popen[str], text: str) -> str:
+    """Wait until it prints a text, or has ended; returns what it has printed."""
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if text in line:
+            break
+    return printed
+
+
+def attempt(
+    checkout: Checkout, command: Sequence[str], *, begins: str, kill: signal.Signals | None = None, after: float = 0.0
+) -> Attempt:
+    """Run a command, and send it a signal so many seconds after it has printed a text."""
+    process = start(checkout, command)
+    printed = until(process, begins)
+    begun = time.perf_counter()
+    if kill is not None:
+        time.sleep(after)
+        process.send_signal(kill)
+    rest, _ = process.communicate(timeout=300)
+    return Attempt(process.returncode, printed + rest, time.perf_counter() - begun)
+
+
+def stage_command(stage: str) -> list[str]:
+    return [sys.executable, f"stages/{stage}.py"]
+
+
+def killed_until_done(checkout: Checkout, stage: str, begins: str, kills: int, seed: int) -> Iterator[Attempt]:
+    """Kill a stage at random moments of its work, so many times; then let it end.
+
+    What it leaves must be what it leaves undisturbed, and whole at any moment.
+
+    Yields:
+        Each attempt; the first and the last ones are those that nothing disturbed.
+    """
+    numbers = random.Random(seed)
+    remove_outputs(checkout, stage)
+    undisturbed = attempt(checkout, stage_command(stage), begins=begins)
+    assert undisturbed.status == 0, undisturbed.output
+    yield undisturbed
+    expected = digests(checkout, stage)
+    assert expected
+
+    done = 0
+    remove_outputs(checkout, stage)
+    while done < kills:
+        number = SIGNALS[done % len(SIGNALS)]
+        tried = attempt(
+            checkout,
+            stage_command(stage),
+            begins=begins,
+            kill=number,
+            after=numbers.uniform(0, undisturbed.seconds),
+        )
+        assert "Traceback" not in tried.output, tried.output
+        assert_whole(checkout)
+        if tried.status == 0:  # it was done before the signal came
+            assert digests(checkout, stage) == expected
+        else:
+            # Negative: it did not come to say anything, because it was killed, or had all but ended.
+            assert tried.status in (-number, 128 + number), tried.output
+            done += 1
+            yield tried
+        remove_outputs(checkout, stage)
+    last = attempt(checkout, stage_command(stage), begins=begins)
+    assert last.status == 0, last.output
+    assert digests(checkout, stage) == expected
+    assert not list((checkout.folder / ".mnistflow" / "checkpoints").glob("*")), "a checkpoint is left"
+    yield last
+
+
+def is_running(process: int) -> bool:
+    """Whether there is such a process, and it is not dead and waiting to be noticed."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children(process: int) -> list[int]:
+    """The processes that it started, and those that they did."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == process:
+            found += [int(folder.name), *children(int(folder.name))]
+    return found
+
+
+def wait_until_gone(processes: Sequence[int], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while alive := [process for process in processes if is_running(process)]:
+        assert time.monotonic() < deadline, f"still running: {alive}"
+        time.sleep(0.05)

@@ -1,0 +1,197 @@
+"""A training that is interrupted anywhere, and goes on, ends in the bytes of one that was not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Splits
+from torch import Generator
+
+from mnistflow import augment, models, recipes
+from mnistflow.artifacts import read_tensors, write_tensors
+from mnistflow.checkpoints import Checkpoint
+from mnistflow.training import Epoch, State, Step, fit
+
+CPU = torch.device("cpu")
+CHANGES = partial(augment.affine, rotate=10, scale=0.1, shift=2)
+
+# What differs in what it carries from one step to the next.
+KINDS: dict[str, dict[str, Any]] = {
+    "sgd": {"model": ("mlp", {"hidden": [32]})},
+    "momentum": {"model": ("lenet5", {"padding": 2}), "momentum": 0.9, "nesterov": True, "schedule": True},
+    "adam-dropout": {"model": ("mlp", {"hidden": [32], "dropout": 0.5}), "optimizer": "adam", "keep": "best"},
+    "adamw-prelu": {"model": ("lenet5", {"activation": "prelu"}), "optimizer": "adamw", "augment": CHANGES},
+    "batch-norm-bf16": {"model": ("compact", {"width": 8}), "precision": "bf16", "augment": CHANGES},
+    "early-stopping": {"model": ("mlp", {"hidden": [64]}), "patience": 1, "keep": "best", "epochs": 20, "lr": 0.2},
+    "in-order": {"model": ("convnet", {"kernels": [4], "kernel_size": 5, "hidden": [16]}), "shuffle": False},
+}
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def begun(kind: str, digits: Splits, device: torch.device = CPU) -> tuple[State, Callable[[], Iterator[Step | Epoch]]]:
+    """A fresh training of a kind, and what runs it."""
+    asked = {"optimizer": "sgd", "lr": 0.05, "epochs": 3, "keep": "last", "shuffle": True, **KINDS[kind]}
+    architecture, arguments = asked.pop("model")
+    torch.manual_seed(0)
+    model = models.build(architecture, (1, 28, 28), 10, arguments).to(device)
+    optimizer = recipes.make_optimizer(
+        model.parameters(),
+        asked.pop("optimizer"),
+        lr=asked.pop("lr"),
+        momentum=asked.pop("momentum", None),
+        nesterov=asked.pop("nesterov", False),
+    )
+    schedule = recipes.make_schedule(optimizer, "one_cycle", steps=39, warmup=0.3) if asked.pop("schedule", 0) else None
+    state = State(model, optimizer, schedule, Generator().manual_seed(1))
+    train, validation = (split.to(device) for split in digits[:2])
+    run = partial(
+        fit, state, train, loss=recipes.make_loss("cross_entropy"), batch_size=100, validation=validation, **asked
+    )
+    return state, run
+
+
+def outcome(state: State) -> dict[str, Any]:
+    """Weights as bytes, and everything that was said of each epoch but its time."""
+    weights = {name: value.cpu().numpy().tobytes() for name, value in state.model.state_dict().items()}
+    return {**weights, "epochs": [{**asdict(epoch), "seconds": 0} for epoch in state.epochs]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_ends_as_if_it_had_not_been_interrupted(kind: str, digits: Splits) -> None:
+    state, run = begun(kind, digits)
+    events = len(list(run()))
+    expected = outcome(state)
+    if kind == "early-stopping":
+        assert len(state.epochs) < 20
+
+    numbers = random.Random(kind)
+    checkpoint = Checkpoint("any", CPU, every=1e9)
+    for stops in ([1], [events - 1], [events], *(sorted(numbers.sample(range(2, events), 3)) for _ in range(2))):
+        done = 0
+        for stop in stops:
+            state, run = begun(kind, digits)
+            assert checkpoint.restore(state) == (done > 0)
+            list(islice(run(), stop - done))
+            checkpoint.save(state)
+            done = stop
+        torch.rand(7)  # another process has drawn other numbers
+        state, run = begun(kind, digits)
+        assert checkpoint.restore(state)
+        assert len(list(run())) == events - done
+        assert outcome(state) == expected, stops
+        checkpoint.remove()
+    assert list(checkpoint.path.parent.iterdir()) == []
+
+
+def test_the_time_that_was_spent_counts(digits: Splits) -> None:
+    state, run = begun("sgd", digits)
+    list(islice(run(), 20))
+    state.started -= 100
+    checkpoint = Checkpoint("any", CPU, every=1e9)
+    checkpoint.save(state)
+    state, run = begun("sgd", digits)
+    checkpoint.restore(state)
+    list(run())
+    assert [round(epoch.seconds, -2) for epoch in state.epochs] == [0, 100, 0]
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def of_another(path: Path) -> None:
+    tensors, metadata = read_tensors(path)
+    write_tensors(path, tensors, {**metadata, "key": "0" * 64})
+
+
+@pytest.mark.parametrize("damage", [flipped, cut, of_another, lambda path: path.write_bytes(b"")])
+def test_one_that_is_damaged_or_of_another_training_is_set_aside(
+    damage: Callable[[Path], None], digits: Splits, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = Checkpoint("any", CPU, every=1e9)
+    state, run = begun("momentum", digits)
+    list(islice(run(), 20))
+    checkpoint.save(state)
+    damage(checkpoint.path)
+
+    state, run = begun("momentum", digits)
+    fresh = outcome(state)
+    assert not checkpoint.restore(state)
+    assert outcome(state) == fresh
+    assert not checkpoint.path.exists()
+    assert checkpoint.path.with_suffix(".damaged").is_file()
+    said = capsys.readouterr().out
+    assert said.startswith("train: warning: the checkpoint is not used: ")
+    assert said.count("\n") == 1
+    assert str(checkpoint.path.with_suffix(".damaged")) in said
+
+
+def test_another_training_has_another_one(digits: Splits) -> None:
+    state, run = begun("sgd", digits)
+    list(islice(run(), 20))
+    Checkpoint("one", CPU, every=1e9).save(state)
+    assert not Checkpoint("other", CPU, every=1e9).restore(state)
+
+
+def test_in_long_epochs_there_is_one_every_so_many_seconds(digits: Splits) -> None:
+    state, run = begun("sgd", digits)
+    list(islice(run(), 5))
+    for every, due in ((1e9, False), (1e-9, True)):
+        checkpoint = Checkpoint("any", CPU, every)
+        assert checkpoint.is_due() == due
+        checkpoint.save(state)
+        assert checkpoint.is_due() == due
+
+
+def test_that_it_cannot_be_written_is_one_warning(digits: Splits, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = Checkpoint("any", CPU, every=1e9)
+    checkpoint.path.parent.parent.write_text("a file where a folder should be", encoding="utf-8")
+    state, run = begun("sgd", digits)
+    for _ in islice(run(), 3):
+        checkpoint.save(state)
+    said = capsys.readouterr().out
+    assert said.startswith("train: warning: no checkpoint: ")
+    assert said.endswith("training goes on without\n")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_card_it_ends_as_if_it_had_not_been_interrupted(kind: str, digits: Splits) -> None:
+    from mnistflow import devices
+
+    cuda = torch.device("cuda")
+    devices.repeatable(1, cuda)
+    state, run = begun(kind, digits, cuda)
+    events = len(list(run()))
+    expected = outcome(state)
+    checkpoint = Checkpoint("any", cuda, every=1e9)
+    state, run = begun(kind, digits, cuda)
+    list(islice(run(), events // 2))
+    checkpoint.save(state)
+    state, run = begun(kind, digits, cuda)
+    assert checkpoint.restore(state)
+    list(run())
+    assert outcome(state) == expected

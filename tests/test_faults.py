@@ -1,0 +1,88 @@
+"""Real faults in real checkouts: processes that are killed, disks that are full, folders that cannot be written.
+
+The long form, with more kills and every model, is benchmarks/faults.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+
+import pytest
+from conftest import Checkout
+from faults import (
+    assert_whole,
+    children,
+    killed_until_done,
+    remove_outputs,
+    stage_command,
+    start,
+    until,
+    wait_until_gone,
+)
+
+BEGINS = {"preprocess": "preprocess: ", "train": "train: ", "evaluate": "evaluate: on", "plot": ""}
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end a stage with its parent")
+
+
+def longer(checkout: Checkout, epochs: int = 12) -> None:
+    checkout.replace("params.yaml", "epochs: 2", f"epochs: {epochs}")
+
+
+@pytest.mark.parametrize("model", ["lenet5", "mlp"])
+def test_a_training_that_is_killed_goes_on_and_ends_in_the_same_bytes(model: str, workspace: Checkout) -> None:
+    longer(workspace, 6 if model == "lenet5" else 40)
+    workspace.replace("params.yaml", "model: lenet5", f"model: {model}")
+    workspace.replace("params.yaml", "checkpoint_every: 30.0", "checkpoint_every: 0.05")
+    attempts = list(killed_until_done(workspace, "train", BEGINS["train"], kills=4, seed=0))
+    assert any("train: goes on after" in each.output for each in attempts)
+    for each in attempts[1:-1]:
+        if each.status > 0:  # Ctrl-C and SIGTERM leave a last checkpoint, and say so
+            assert re.search(r"train: interrupted; (after .*; run it again, and it goes on|nothing half)", each.output)
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "evaluate", "plot"])
+def test_another_stage_that_is_killed_leaves_nothing_half(stage: str, workspace: Checkout) -> None:
+    list(killed_until_done(workspace, stage, BEGINS[stage], kills=3, seed=1))
+
+
+@LINUX
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_when_dvc_is_killed_its_stage_ends_too_and_the_next_repro_goes_on(
+    number: signal.Signals, workspace: Checkout
+) -> None:
+    longer(workspace, 400)
+    process = start(workspace, ["dvc", "repro"])
+    until(process, "epoch 2/400")
+    stages = children(process.pid)
+    assert stages
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    wait_until_gone(stages)
+    assert_whole(workspace)
+
+    process = start(workspace, ["dvc", "repro"])
+    said = until(process, "train: goes on after")
+    os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
+    said += process.communicate(timeout=60)[0]
+    assert "train: goes on after" in said, said
+    assert "train: interrupted; after epoch" in said
+    assert "Traceback" not in said
+
+
+def test_the_same_training_twice_at_once_is_one_after_the_other(workspace: Checkout) -> None:
+    longer(workspace, 30)
+    remove_outputs(workspace, "train")
+    first = start(workspace, stage_command("train"))
+    until(first, "epoch 1/30")
+    second = start(workspace, stage_command("train"))
+    waiting = until(second, "waiting")
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+    said = waiting + second.communicate(timeout=120)[0]
+    assert "the same training is under way in another process; waiting" in waiting
+    assert "train: goes on after" in said
+    assert second.returncode == 0, said
