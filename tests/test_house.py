@@ -16,7 +16,8 @@ SOURCE = ROOT / "src" / "mnistflow"
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"check", "studies", "lineage", "comparison"},
+    {"studies", "lineage", "comparison", "verification"},
+    {"check"},
     {"experiments", "checkpoints"},
     {"tracking", "figures", "progress", "stage"},
     {"training", "evaluation", "preprocessing", "serving", "diagnostics"},

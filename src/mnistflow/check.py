@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -50,16 +51,21 @@ def document_problems(document: JsonValue) -> list[str]:
             dataset = datasets.build(name, block)
         found += wrong
     image_shape = _image_shape(document, dataset)
-    built = _Built()
+    built, parameters = _Built(), 0
     for name, block in _blocks(document, "models"):
-        given = image_shape if name == document.get("model") else None
-        if not built.holds(block, given):
-            wrong = _model_problems(name, block, given)
+        wanted = name == document.get("model")
+        given = image_shape if wanted else None
+        count = built.parameters(block, given)
+        if count is None:
+            wrong, count = _model_problems(name, block, given)
             found += wrong
             if not wrong:
-                built.add(block, given)
+                built.add(block, given, count)
+        parameters = count if wanted else parameters
     if chosen is not None:
         found += _device_problems(chosen)
+        if not found and image_shape is not None:
+            found += _memory_problems(chosen, image_shape, dataset, parameters)
         if not found and image_shape is not None:
             found += _start_problems(chosen, image_shape, dataset)
         if dataset is not None:
@@ -104,9 +110,13 @@ def _start_problems(chosen: Params, image_shape: ImageShape, dataset: Dataset | 
 def _blocks(document: Mapping[str, object], key: str) -> list[tuple[str, dict[str, JsonValue]]]:
     """The blocks under a key that have the form of one; what has not is reported by its form."""
     blocks = document.get(key)
-    return (
-        [(name, block) for name, block in blocks.items() if isinstance(block, dict)] if isinstance(blocks, dict) else []
-    )
+    if not isinstance(blocks, dict):
+        return []
+    return [
+        (name, block)
+        for name, block in blocks.items()
+        if isinstance(block, dict) and re.fullmatch(params.NAME_PATTERN, name)
+    ]
 
 
 def dataset_problems(name: str, block: Mapping[str, JsonValue], *, build: bool) -> list[str]:
@@ -131,8 +141,12 @@ def dataset_problems(name: str, block: Mapping[str, JsonValue], *, build: bool) 
     return found
 
 
-def _model_problems(name: str, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> list[str]:
-    """Build a model without weights: for the images it will get, or for any if that is not known or not its turn."""
+def _model_problems(name: str, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> tuple[list[str], int]:
+    """Build a model without weights: for the images it will get, or for any if that is not known or not its turn.
+
+    Returns:
+        One line per mistake, and how many parameters it has.
+    """
     import torch
 
     from mnistflow import models
@@ -141,26 +155,28 @@ def _model_problems(name: str, block: Mapping[str, JsonValue], image_shape: Imag
     arguments = {key: value for key, value in block.items() if key != "architecture"}
     architecture = block.get("architecture")
     if not isinstance(architecture, str):
-        return []  # reported by its form
+        return [], 0  # reported by its form
     if architecture not in ARCHITECTURES:
         known = nearest(architecture, ARCHITECTURES)
-        return [f"models.{name}.architecture: there is no architecture {architecture!r}; {known}"]
+        return [f"models.{name}.architecture: there is no architecture {architecture!r}; {known}"], 0
     found = argument_problems(f"models.{name}", ARCHITECTURES[architecture], arguments)
+    parameters = 0
     if not found:
         try:
             with torch.device("meta"):
-                models.build(architecture, image_shape or (1, 28, 28), 10, arguments)
+                model = models.build(architecture, image_shape or (1, 28, 28), 10, arguments)
+            parameters = models.parameter_count(model)
         except ShapeError as error:
             found += [f"models.{name}: {error}"] if image_shape else []
         except ValueError as error:
             found.append(f"models.{name}.{error}")
-    return found
+    return found, parameters
 
 
 class _Built:
     """The blocks of models that were built here before, by this code: there is no need to build them again.
 
-    Kept in the main repository, as one digest a line.
+    Kept in the main repository, as a digest and a number of parameters a line.
     """
 
     def __init__(self) -> None:
@@ -169,24 +185,52 @@ class _Built:
         files = [file for path in reached for file in (path.glob("*.py") if path.is_dir() else [path])]
         code = {str(file.relative_to(PACKAGE)): sha256(file) for file in files}
         self._rests_on = {"code": code, "torch": version("torch")}
-        self._known: set[str] = set()
+        self._known: dict[str, int] = {}
         with contextlib.suppress(OSError):
-            self._known = set(self._file.read_text(encoding="utf-8").split())
+            for line in self._file.read_text(encoding="utf-8", errors="replace").splitlines():
+                key, _, parameters = line.partition(" ")
+                if parameters.isdecimal():
+                    self._known[key] = int(parameters)
 
-    def holds(self, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> bool:
-        return self._key(block, image_shape) in self._known
+    def parameters(self, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> int | None:
+        """How many a model has, for images of that shape; None if it was not built before."""
+        return self._known.get(self._key(block, image_shape))
 
-    def add(self, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> None:
+    def add(self, block: Mapping[str, JsonValue], image_shape: ImageShape | None, parameters: int) -> None:
         key = self._key(block, image_shape)
-        self._known.add(key)
+        self._known[key] = parameters
         with contextlib.suppress(OSError):  # a saving of time, which no stage may fail for
             self._file.parent.mkdir(exist_ok=True)
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(f"{key}\n")  # one write of one line: others may append at the same time
+                file.write(f"{key} {parameters}\n")  # one write of one line: others may append at the same time
 
     def _key(self, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> str:
         # As Python writes it, because a block that is still to be judged may hold what JSON has no form for: .nan, say.
-        return digest({**self._rests_on, "block": repr(block), "image_shape": image_shape})
+        return digest({**self._rests_on, "block": repr(sorted(block.items())), "image_shape": image_shape})
+
+
+def _memory_problems(chosen: Params, image_shape: ImageShape, dataset: Dataset | None, parameters: int) -> list[str]:
+    """What cannot fit into this machine whatever it does; what may or may not, only a run can tell."""
+    if not hasattr(os, "sysconf"):
+        return []
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # in bytes
+    found = []
+    recipe = chosen.recipe_block
+    copies = 2 + (2 if recipe.optimizer != "sgd" else 1 if recipe.momentum else 0)
+    if 4 * copies * parameters > memory:
+        found.append(
+            f"models.{chosen.model}: {parameters:,} parameters, their gradients and what {recipe.optimizer} keeps of "
+            f"them need {4 * copies * parameters / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f}; take a "
+            "smaller one"
+        )
+    images = dataset.training_images if dataset is not None else None
+    if images is not None and (needed := 4 * images * math.prod(image_shape)) > memory:
+        height, width = image_shape[1:]
+        found.append(
+            f"preprocess.pad: {images:,} images of {height} x {width} pixels need {needed / 1e9:,.0f} GB, and this "
+            f"machine has {memory / 1e9:,.0f}; take less padding, or smaller images"
+        )
+    return found
 
 
 def _image_shape(document: Mapping[str, JsonValue], dataset: Dataset | None) -> ImageShape | None:

@@ -197,9 +197,10 @@ def code() -> tuple[str, ...]:
     return _codes(["HEAD"])[0]
 
 
-def changed_files() -> list[str]:
-    """What an experiment takes along although it is not committed: params, pipeline and code."""
-    lines = _git("status", "--porcelain", "--", "params.yaml", "dvc.yaml", "stages", "src").splitlines()
+def changed_files(*places: str) -> list[str]:
+    """What is not committed of these; by default what an experiment takes along: params, pipeline and code."""
+    places = places or ("params.yaml", "dvc.yaml", "stages", "src")
+    lines = _git("status", "--porcelain", "--", *places).splitlines()
     return [line[3:] for line in lines]
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import math
+import re
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,7 +63,8 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]*$")]
+NAME_PATTERN = r"^[a-z][a-z0-9_-]*$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -348,14 +351,14 @@ def _explain(error: ValidationError, form: type[BaseModel], document: JsonValue,
     for entry in error.errors(include_url=False):
         kind = entry["type"]
         keys, value = _locate(document, entry["loc"], absent=kind == "missing")
-        path = ".".join(filter(None, [root, *keys]))
+        path = ".".join([*filter(None, [root]), *map(_quoted, keys)])
         if kind == "missing":
             text = "is missing; every key of this block without a default must be there"
         elif kind == "extra_forbidden":
             siblings = _siblings(form, entry["loc"][:-1])
             text = f"unknown key; {nearest(str(keys[-1]), siblings)}"
         elif entry["loc"][-1] == "[key]":
-            text = f"expected {_NAME}; got {keys[-1]!r}"
+            text = f"expected {_NAME}; got {_shown(keys[-1])}"
         else:
             expected = str(entry["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
             if kind in ("model_type", "dict_type"):
@@ -367,6 +370,13 @@ def _explain(error: ValidationError, form: type[BaseModel], document: JsonValue,
             text = f"expected {expected}; got {_shown(value)}"
         lines.setdefault(path, []).append(text)
     return [f"{path}: {_joined(texts)}" for path, texts in lines.items()]
+
+
+def _quoted(key: str) -> str:
+    """A key as part of a path, in quotation marks where it is no plain word."""
+    if re.fullmatch(r"[\w-]+", key):
+        return key
+    return json.dumps(key if len(key) <= 60 else f"{key[:57]}...", ensure_ascii=False)
 
 
 def _joined(texts: list[str]) -> str:
@@ -410,7 +420,7 @@ def _siblings(form: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
 
 def _shown(value: JsonValue) -> str:
     if isinstance(value, float) and not math.isfinite(value):
-        return f".{value}"
+        return f"{'-' if value < 0 else ''}.{abs(value)}"
     text = {None: "null", True: "true", False: "false"}.get(value, repr(value)) if _simple(value) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -1,0 +1,113 @@
+"""Running the pipeline again somewhere else, to see whether it comes to the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from mnistflow import experiments
+from mnistflow.check import start_weights
+from mnistflow.datasets.registry import named_folder
+from mnistflow.files import read_yaml
+from mnistflow.params import load
+from mnistflow.paths import Paths
+
+__all__ = ["Compared", "compare", "verify"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An output of a stage in two lock files."""
+
+    stage: str
+    path: str
+    one: str | None  # MD5; None: that file does not know it
+    other: str | None
+    from_the_same: bool  # whether the data that the stage read is the same
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both are the same bytes."""
+        return self.one == self.other
+
+
+def verify() -> list[Compared]:
+    """Run the pipeline of the commit that is checked out, from nothing, in a clone in a temporary folder.
+
+    Nothing is restored from DVC's cache, and nothing is recorded in MLflow. Original files that are here already are
+    brought along, and verified there. What the stages print is printed.
+
+    Returns:
+        Every output but check's marker, as the commit's dvc.lock has it and as it came out, in the order of the stages.
+
+    Raises:
+        ValueError: what is here differs from the commit, or its dvc.lock is not that of its code, or a stage failed.
+    """
+    decisive = ("params.yaml", "dvc.yaml", "dvc.lock", "stages", "src")
+    if changed := experiments.changed_files(*decisive):
+        raise ValueError(
+            f"not committed: {', '.join(changed)}; it is the commit that is verified. Commit it, or take it back: "
+            f"git checkout {' '.join(changed)}"
+        )
+    params, raw = load(), Paths.load().raw / load().dataset
+    # The clone is somewhere else: what the user brings by a relative path is named by its absolute one.
+    sets: dict[str, object] = {"tracking.enabled": False}
+    if path := params.dataset_arguments.get("path"):
+        sets[f"datasets.{params.dataset}.path"] = str(named_folder(str(path)))
+    if weights := start_weights(params):
+        sets["train.init_from"] = str(weights)
+    with tempfile.TemporaryDirectory(prefix="mnistflow-") as name:
+        clone = Path(name, "clone")
+        subprocess.run(["git", "clone", "--quiet", str(Path.cwd()), str(clone)], check=True)
+        if raw.is_dir():
+            shutil.copytree(raw, clone / raw)
+        command = [sys.executable, "-m", "dvc", "exp", "run", "--name", "verify"]
+        command += [part for key, value in sets.items() for part in ("-S", f"{key}={json.dumps(value)}")]
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+        if subprocess.run(command, cwd=clone, env=environment, stdin=subprocess.DEVNULL, check=False).returncode != 0:
+            raise ValueError("the pipeline did not come to its end there; it says why above")
+        return compare(Path("dvc.lock"), clone / "dvc.lock")
+
+
+def compare(one: Path, other: Path) -> list[Compared]:
+    """Hold the outputs in two lock files against one another, check's marker apart.
+
+    Raises:
+        ValueError: a file is missing or no lock file, or they are those of different code.
+    """
+    found = []
+    stages, others = _stages(one), _stages(other)
+    for name, stage in stages.items():
+        if name == "check":  # its marker names what the user brings, by path
+            continue
+        deps, other_deps = _md5s(stage, "deps"), _md5s(others.get(name, {}), "deps")
+        code = [path for path in deps if path.startswith(("src/", "stages/")) and deps[path] != other_deps.get(path)]
+        if code:
+            raise ValueError(f"{one} is not that of the committed code ({code[0]}); `dvc repro`, and commit its result")
+        data = {path for path in deps if not path.startswith(("src/", "stages/", "data/checked"))}
+        same = all(deps[path] == other_deps.get(path) for path in data)
+        outs, other_outs = _md5s(stage, "outs"), _md5s(others.get(name, {}), "outs")
+        found += [
+            Compared(name, path, outs.get(path), other_outs.get(path), from_the_same=same)
+            for path in sorted({*outs, *other_outs})
+        ]
+    return found
+
+
+def _stages(path: Path) -> dict[str, Any]:
+    match read_yaml(path):
+        case {"stages": dict(stages)}:
+            return cast("dict[str, Any]", stages)
+    raise ValueError(f"{path} is no lock file of DVC's; `dvc repro` makes one")
+
+
+def _md5s(stage: Mapping[str, Any], kind: str) -> dict[str, str]:
+    return {str(each["path"]): str(each["md5"]) for each in stage.get(kind, [])}
