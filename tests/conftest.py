@@ -100,7 +100,7 @@ class Checkout:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         as_wanted = done.returncode != 0 if status is None else done.returncode == status
@@ -161,6 +161,27 @@ def answering(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@pytest.fixture
+def mounted() -> Iterator[Callable[[Path, str], Callable[[], None]]]:
+    """Mounts a file system in memory over a folder, with options (a disk that is small, or read-only), and gives what
+    takes it away again."""
+    with contextlib.ExitStack() as stack:
+
+        def mount(folder: Path, options: str) -> Callable[[], None]:
+            folder.mkdir(parents=True, exist_ok=True)
+            done = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True, text=True, check=False
+            )
+            if done.returncode != 0:
+                message = f"needs root, to mount a small disk: {done.stderr.strip()}"
+                pytest.fail(message) if "CI" in os.environ else pytest.skip(message)
+            one = stack.enter_context(contextlib.ExitStack())
+            one.callback(lambda: subprocess.run(["umount", folder], check=True))
+            return one.close
+
+        yield mount
 
 
 @pytest.fixture(scope="session")

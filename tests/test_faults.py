@@ -9,12 +9,15 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from conftest import Checkout
 from faults import (
     assert_whole,
     children,
+    digests,
     killed_until_done,
     remove_outputs,
     stage_command,
@@ -86,3 +89,59 @@ def test_the_same_training_twice_at_once_is_one_after_the_other(workspace: Check
     assert "the same training is under way in another process; waiting" in waiting
     assert "train: goes on after" in said
     assert second.returncode == 0, said
+
+
+@pytest.mark.parametrize(
+    ("stage", "place", "options", "said"),
+    [
+        (
+            "preprocess",
+            "data/processed",
+            "size=64k",
+            "data/processed/train.safetensors cannot be written: .*No space left",
+        ),
+        ("train", "models", "size=64k", "models/model.safetensors cannot be written: .*No space left"),
+        ("train", "models", "ro", "models/model.safetensors cannot be written: Read-only file system"),
+        ("plot", "metrics/figures", "size=64k", r"metrics/figures/\w+.png cannot be written: No space left"),
+    ],
+)
+def test_a_disk_that_is_full_or_read_only_is_one_line_and_costs_nothing(
+    stage: str,
+    place: str,
+    options: str,
+    said: str,
+    workspace: Checkout,
+    mounted: Callable[[Path, str], Callable[[], None]],
+) -> None:
+    expected = digests(workspace, stage)
+    unmount = mounted(workspace.folder / place, options)
+    output = workspace.run(sys.executable, f"stages/{stage}.py", status=1)
+    assert re.search(f"^{stage}: {said}", output.splitlines()[-1])
+    assert "Traceback" not in output
+    assert not list((workspace.folder / place).rglob(".*"))
+    unmount()
+    mounted(workspace.folder / place, "size=64m")  # there is room now
+    output = workspace.run(sys.executable, f"stages/{stage}.py")
+    assert digests(workspace, stage) == expected
+    assert ("train: goes on after the end of epoch 2" in output) == (stage == "train")
+
+
+def test_two_repros_and_an_experiment_at_once_do_not_meet(workspace: Checkout) -> None:
+    longer(workspace, 15)
+    first = start(workspace, ["dvc", "repro"])
+    until(first, "epoch 1/15")
+    experiment = start(
+        workspace, ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-S", "model=mlp", "--name", "mlp"]
+    )
+    second = start(workspace, ["dvc", "repro"])
+    refused = second.communicate(timeout=60)[0]
+    assert second.returncode != 0
+    assert "Traceback" not in refused
+    said, of_experiment = first.communicate(timeout=200)[0], experiment.communicate(timeout=200)[0]
+    assert (first.returncode, experiment.returncode) == (0, 0), said + of_experiment
+    assert workspace.dvc("status").strip() == "Data and pipelines are up to date."
+    assert_whole(workspace)
+    ours = digests(workspace, "train")
+    workspace.dvc("exp", "apply", "mlp")
+    assert_whole(workspace)
+    assert digests(workspace, "train") != ours

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,18 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         fail()
     assert path.read_text(encoding="utf-8") == "one"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_beside_goes_with_the_next_writing(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, at_work = tmp_path / f".file.{ended.pid}.x.tmp", tmp_path / f".file.{os.getpid()}.x.tmp"
+    other = tmp_path / f".file2.{ended.pid}.x.tmp"
+    for path in (left, at_work, other):
+        path.touch()
+    with files.whole(tmp_path / "file") as beside:
+        beside.write_text("x", encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"file", at_work.name, other.name}
 
 
 def test_a_file_gets_the_mode_that_the_user_has_set(tmp_path: Path) -> None:

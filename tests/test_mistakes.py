@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -165,14 +164,12 @@ def test_whatever_is_wrong_is_refused_with_its_path_or_runs(mutation: tuple[str,
     text, said = mutation
     path = folder / "params.yaml"
     path.write_text(text, encoding="utf-8")
-    started = time.perf_counter()
     try:
         found = problems(path)
     except ValueError as error:  # not YAML
         assert str(error).startswith(str(path)), said
         assert "\n" not in str(error), said
         return
-    assert time.perf_counter() - started < 3, said
     for line in found:
         assert PATH.match(line), (said, line)
         assert "\n" not in line, (said, line)

@@ -194,6 +194,19 @@ def test_a_recipe_without_validation_that_reports_on_the_test_split(workspace: C
     assert "validation accuracy  not monitored" in workspace.mnistflow("show")
 
 
+def test_what_was_pushed_and_pulled_elsewhere_runs_nothing(workspace: Checkout, tmp_path: Path) -> None:
+    workspace.dvc("remote", "add", "--default", "storage", str(tmp_path / "remote"))
+    workspace.git("commit", "--quiet", "--all", "--message", "remote")
+    workspace.dvc("push")
+    workspace.git("clone", "--quiet", ".", str(tmp_path / "elsewhere"))
+    elsewhere = Checkout(tmp_path / "elsewhere")
+    elsewhere.dvc("pull")
+    assert ran(elsewhere.dvc("repro")) == []
+    assert elsewhere.dvc("status").strip() == "Data and pipelines are up to date."
+    assert elsewhere.git("status", "--porcelain") == ""
+    assert elsewhere.read("metrics/predictions.csv") == workspace.read("metrics/predictions.csv")
+
+
 def test_no_output_holds_a_time_or_a_path_of_its_machine(finished: Checkout) -> None:
     paths = Paths.load(finished.folder / "dvc.yaml")
     files = [path for path in vars(paths).values() if (finished.folder / path).is_file()]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -279,16 +279,10 @@ def broken_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[str]:
+def full_disk(tmp_path: Path, mounted: Callable[[Path, str], Callable[[], None]]) -> str:
     """A store on a disk that is full before its tables are made."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", disk], capture_output=True, check=False)
-    if mounted.returncode != 0:
-        message = f"needs root, to mount a small disk: {mounted.stderr.decode().strip()}"
-        pytest.fail(message) if "CI" in os.environ else pytest.skip(message)
-    yield f"sqlite:///{disk / 'mlflow.db'}"
-    subprocess.run(["umount", disk], check=True)
+    mounted(tmp_path / "disk", "size=64k")
+    return f"sqlite:///{tmp_path / 'disk' / 'mlflow.db'}"
 
 
 @pytest.mark.parametrize("store", ["broken_server", "full_disk"])

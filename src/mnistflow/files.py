@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -55,22 +55,17 @@ def whole(path: Path) -> Iterator[Path]:
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if not _is_alive(left.name.removeprefix(f".{path.name}.").partition(".")[0]):
             left.unlink(missing_ok=True)
-    beside: Path | None = None
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.{os.getpid()}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        beside = Path(name)
+        beside.touch(exist_ok=False)
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o666 & ~umask)  # mkstemp's own mode would hide the file from everybody else
         beside.replace(path)
     except BaseException as error:
-        if beside is not None:
+        with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and (error.filename is None or Path(error.filename).parent == path.parent):
+        if isinstance(error, OSError) and error.filename in (None, str(beside)):
             raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
         raise
 
@@ -155,11 +150,12 @@ def read_csv(path: Path, *, numbers: Sequence[str] = (), texts: Sequence[str] = 
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file, strict=True)
+            headings = reader.fieldnames or ()
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     again = "`dvc repro` makes it anew"
-    if missing := [column for column in (*numbers, *texts) if column not in (reader.fieldnames or ())]:
+    if missing := [column for column in (*numbers, *texts) if column not in headings]:
         raise ValueError(f"{path} is damaged: it lacks the column {', '.join(missing)}; {again}")
     if not rows:
         raise ValueError(f"{path} is damaged: it has no rows; {again}")
