@@ -21,6 +21,9 @@ from mnistflow.paths import Paths
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
+# What a stage prints when it has been imported, and its work begins.
+BEGINS = {"preprocess": "preprocess: ", "train": "train: ", "evaluate": "evaluate: on"}
+
 OUTPUTS = {
     "download": ["raw"],
     "preprocess": ["train_split", "validation_split", "test_split", "data_metrics"],
@@ -113,11 +116,16 @@ def until(process: subprocess.Popen[str], text: str) -> str:
 
 
 def attempt(
-    checkout: Checkout, command: Sequence[str], *, begins: str, kill: signal.Signals | None = None, after: float = 0.0
+    checkout: Checkout,
+    command: Sequence[str],
+    *,
+    begins: str | None,
+    kill: signal.Signals | None = None,
+    after: float = 0.0,
 ) -> Attempt:
-    """Run a command, and send it a signal so many seconds after it has printed a text."""
+    """Run a command, and send it a signal so many seconds after it has printed a text, or (None) was started."""
     process = start(checkout, command)
-    printed = until(process, begins)
+    printed = until(process, begins) if begins is not None else ""
     begun = time.perf_counter()
     if kill is not None:
         time.sleep(after)
@@ -130,7 +138,7 @@ def stage_command(stage: str) -> list[str]:
     return [sys.executable, f"stages/{stage}.py"]
 
 
-def killed_until_done(checkout: Checkout, stage: str, begins: str, kills: int, seed: int) -> Iterator[Attempt]:
+def killed_until_done(checkout: Checkout, stage: str, kills: int, seed: int) -> Iterator[Attempt]:
     """Kill a stage at random moments of its work, so many times; then let it end.
 
     What it leaves must be what it leaves undisturbed, and whole at any moment.
@@ -138,7 +146,7 @@ def killed_until_done(checkout: Checkout, stage: str, begins: str, kills: int, s
     Yields:
         Each attempt; the first and the last ones are those that nothing disturbed.
     """
-    numbers = random.Random(seed)
+    numbers, begins = random.Random(seed), BEGINS.get(stage)
     remove_outputs(checkout, stage)
     undisturbed = attempt(checkout, stage_command(stage), begins=begins)
     assert undisturbed.status == 0, undisturbed.output
@@ -155,7 +163,8 @@ def killed_until_done(checkout: Checkout, stage: str, begins: str, kills: int, s
             stage_command(stage),
             begins=begins,
             kill=number,
-            after=numbers.uniform(0, undisturbed.seconds),
+            # Where it does not say when its work begins: most of the first half are imports.
+            after=numbers.uniform(0 if begins else undisturbed.seconds / 2, undisturbed.seconds),
         )
         assert "Traceback" not in tried.output, tried.output
         assert_whole(checkout)

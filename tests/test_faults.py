@@ -26,7 +26,6 @@ from faults import (
     wait_until_gone,
 )
 
-BEGINS = {"preprocess": "preprocess: ", "train": "train: ", "evaluate": "evaluate: on", "plot": ""}
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end a stage with its parent")
 
 
@@ -39,7 +38,7 @@ def test_a_training_that_is_killed_goes_on_and_ends_in_the_same_bytes(model: str
     longer(workspace, 6 if model == "lenet5" else 40)
     workspace.replace("params.yaml", "model: lenet5", f"model: {model}")
     workspace.replace("params.yaml", "checkpoint_every: 30.0", "checkpoint_every: 0.05")
-    attempts = list(killed_until_done(workspace, "train", BEGINS["train"], kills=4, seed=0))
+    attempts = list(killed_until_done(workspace, "train", kills=4, seed=0))
     assert any("train: goes on after" in each.output for each in attempts)
     for each in attempts[1:-1]:
         if each.status > 0:  # Ctrl-C and SIGTERM leave a last checkpoint, and say so
@@ -48,7 +47,7 @@ def test_a_training_that_is_killed_goes_on_and_ends_in_the_same_bytes(model: str
 
 @pytest.mark.parametrize("stage", ["preprocess", "evaluate", "plot"])
 def test_another_stage_that_is_killed_leaves_nothing_half(stage: str, workspace: Checkout) -> None:
-    list(killed_until_done(workspace, stage, BEGINS[stage], kills=3, seed=1))
+    list(killed_until_done(workspace, stage, kills=3, seed=1))
 
 
 @LINUX

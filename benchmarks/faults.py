@@ -1,0 +1,197 @@
+"""The faults that docs/reliability.md counts: kills, damaged files, mistakes in params.yaml.
+
+    python benchmarks/faults.py [--kills 20]
+
+In a clone of HEAD, on scikit-learn's digits: training is killed at random moments for each model of params.yaml, the
+other stages half as often, DVC itself as often as these; each is repeated until it is done, and what it leaves is held
+against what it leaves undisturbed. Then files are damaged in every way of tests/damage.py, and params.yaml is changed
+in one place at a time. The tables go into docs/reliability.md. Anything that is not as promised ends it at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+from conftest import Checkout  # noqa: E402
+from faults import assert_whole, attempt, children, killed_until_done, stage_command, start, wait_until_gone  # noqa: E402
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from test_mistakes import mutations  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from mnistflow.check import problems  # noqa: E402
+from mnistflow.files import whole  # noqa: E402
+from mnistflow.params import load  # noqa: E402
+
+DOCUMENT = ROOT / "docs" / "reliability.md"
+EPOCHS = {"compact": 3}  # it takes ten times as long as the others
+
+
+def main() -> None:
+    """Do it all, and write the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20, help="of each training (default: %(default)s)")
+    parser.add_argument("--mistakes", type=int, default=500, help="in params.yaml (default: %(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        checkout = prepared(Path(name, "clone"))
+        kills = killed(checkout, arguments.kills)
+        damaged = damages(checkout, Path(name, "outcomes.json"))
+    mistaken = mistakes(arguments.mistakes)
+    for mark, lines in (("kills", kills), ("damages", damaged), ("mistakes", mistaken)):
+        print("\n".join(lines), end="\n\n")
+        replace(mark, lines)
+
+
+def prepared(folder: Path) -> Checkout:
+    """A clone in which the pipeline has run on digits, without MLflow."""
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+    checkout = Checkout(folder)
+    for old, new in (
+        ("dataset: mnist", "dataset: digits"),
+        ("enabled: true", "enabled: false"),
+        ("dpi: 110", "dpi: 50"),
+        ("checkpoint_every: 30.0", "checkpoint_every: 0.1"),
+    ):
+        checkout.replace("params.yaml", old, new)
+    checkout.dvc("repro")
+    return checkout
+
+
+def killed(checkout: Checkout, kills: int) -> list[str]:
+    """Kill each stage, and DVC."""
+    lines = ["| what was killed | times | of them SIGKILL, SIGTERM, Ctrl-C | went on from a checkpoint | in the end |"]
+    lines += ["|---|---|---|---|---|"]
+    params = checkout.read("params.yaml")
+    for model in tqdm([*load().models], desc="training", unit="model"):
+        text = params.replace("model: lenet5", f"model: {model}").replace(
+            "epochs: 6", f"epochs: {EPOCHS.get(model, 6)}"
+        )
+        (checkout.folder / "params.yaml").write_text(text, encoding="utf-8")
+        tried = list(killed_until_done(checkout, "train", kills, seed=0))[1:]
+        went_on = sum("train: goes on" in each.output for each in tried)
+        lines.append(f"| training {model} | {kills} | {thirds(kills)} | {went_on} of {kills} | the same bytes |")
+    (checkout.folder / "params.yaml").write_text(params, encoding="utf-8")
+    checkout.dvc("repro")
+    for stage in tqdm(["download", "preprocess", "evaluate", "plot"], desc="other stages", unit="stage"):
+        list(killed_until_done(checkout, stage, kills // 2, seed=0))
+        lines.append(f"| {stage} | {kills // 2} | {thirds(kills // 2)} | | the same bytes |")
+    lines.append(killed_dvc(checkout, kills // 2))
+    return lines
+
+
+def thirds(kills: int) -> str:
+    """How often each of three signals was sent, in turn."""
+    return ", ".join(str(len(range(first, kills, 3))) for first in range(3))
+
+
+def killed_dvc(checkout: Checkout, kills: int) -> str:
+    """Kill `dvc repro` itself while the whole pipeline runs; its stage must end with it."""
+    numbers = random.Random(0)
+    # A param that train, evaluate and plot depend on is other than before, and then as it was.
+    expected = checkout.read("dvc.lock")
+    command = ["dvc", "repro", "--force"]
+    started = time.perf_counter()
+    checkout.run(*command)
+    seconds = time.perf_counter() - started
+    assert checkout.read("dvc.lock") == expected
+    sent: Counter[signal.Signals] = Counter()
+    while sent.total() < kills:
+        number = (signal.SIGKILL, signal.SIGTERM)[sent.total() % 2]
+        process = start(checkout, command)
+        try:
+            process.communicate(timeout=numbers.uniform(1, seconds))
+            continue  # it was done before
+        except subprocess.TimeoutExpired:
+            stages = children(process.pid)
+            process.send_signal(number)
+            process.communicate(timeout=60)
+        wait_until_gone(stages)
+        assert_whole(checkout)
+        sent[number] += 1
+    checkout.dvc("repro")
+    assert checkout.read("dvc.lock") == expected
+    assert checkout.dvc("status").strip() == "Data and pipelines are up to date."
+    return (
+        f"| `dvc repro` | {kills} | {sent[signal.SIGKILL]}, {sent[signal.SIGTERM]}, 0 | | the same dvc.lock, "
+        "no stage left running |"
+    )
+
+
+def damages(checkout: Checkout, written: Path) -> list[str]:
+    """Damage every file."""
+    raw = ROOT / "data" / "raw" / "mnist"
+    if raw.is_dir():
+        shutil.copytree(raw, checkout.folder / "data" / "raw" / "mnist")
+    begun = attempt(checkout, stage_command("train"), begins="epoch 2/6", kill=signal.SIGTERM)
+    assert begun.status == 143, begun.output
+    checkout.run(sys.executable, str(ROOT / "tests" / "damage.py"), str(written))
+    table: dict[tuple[str, str], list[str]] = {}
+    for outcome in json.loads(written.read_text(encoding="utf-8")):
+        kind = outcome["kind"]
+        assert not outcome["has_traceback"], outcome
+        assert not outcome["ran_a_pickle"], outcome
+        assert outcome["status"] == (0 if kind["harmless"] else 1), outcome
+        file = "a checkpoint" if len(Path(kind["file"]).stem) == 16 else f"`{kind['file']}`"
+        end = "set aside or left out, and the stage goes on" if kind["harmless"] else "refused"
+        table.setdefault((f"{kind['stage']} reads {file}", end), []).append(kind["what"])
+    count = sum(map(len, table.values()))
+    lines = [f"{count} kinds:", "", "| what reads what | damaged how | outcome |", "|---|---|---|"]
+    return lines + [f"| {who} | {', '.join(kinds)} | {end} |" for (who, end), kinds in table.items()]
+
+
+def mistakes(count: int) -> list[str]:
+    """Change params.yaml in one place at a time."""
+    seen: Counter[str] = Counter()
+    slowest = 0.0
+    with tempfile.TemporaryDirectory() as name:
+        os.environ["DVC_ROOT"] = name
+        path = Path(name, "params.yaml")
+        shutil.copy(ROOT / "params.yaml", path)
+        problems(path)  # imports what it needs
+
+        @given(mutation=mutations())
+        @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+        def check(mutation: tuple[str, str]) -> None:
+            nonlocal slowest
+            path.write_text(mutation[0], encoding="utf-8")
+            started = time.perf_counter()
+            try:
+                refused = bool(problems(path))
+            except ValueError:
+                refused = True
+            slowest = max(slowest, time.perf_counter() - started)
+            seen["refused" if refused else "fine"] += 1
+
+        check()
+    return [
+        f"{seen.total():,} changes: {seen['refused']:,} refused, {seen['fine']:,} of no harm, none a traceback; the "
+        f"slowest answer took {slowest:.1f} s, PyTorch's import apart."
+    ]
+
+
+def replace(mark: str, lines: list[str]) -> None:
+    """Put lines between the two marks of a name in the document."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    opening, closing = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
+    before, _, rest = text.partition(opening)
+    _, _, after = rest.partition(closing)
+    with whole(DOCUMENT) as beside:
+        beside.write_text(f"{before}{opening}" + "\n".join(lines) + f"\n{closing}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
