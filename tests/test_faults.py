@@ -74,6 +74,17 @@ def test_when_dvc_is_killed_its_stage_ends_too_and_the_next_repro_goes_on(
     assert "Traceback" not in said
 
 
+def test_an_experiment_in_a_copy_goes_on_too(workspace: Checkout) -> None:
+    longer(workspace, 300)
+    command = ["dvc", "exp", "run", "--temp", "--name", "long"]
+    for said in ("epoch 2/300", "train: goes on after"):
+        process = start(workspace, command)
+        printed = until(process, said)
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.communicate(timeout=60)[0]
+        assert said in printed, printed + rest
+
+
 def test_the_same_training_twice_at_once_is_one_after_the_other(workspace: Checkout) -> None:
     longer(workspace, 30)
     remove_outputs(workspace, "train")

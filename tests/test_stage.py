@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -32,22 +33,57 @@ def test_a_missing_input_is_named(stage: str, clean: Checkout) -> None:
     assert "Traceback" not in output
 
 
-def test_an_interruption_is_said_and_has_its_own_status(tmp_path: Path) -> None:
-    script = tmp_path / "wait.py"
-    script.write_text(
-        f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\nfrom mnistflow import stage\n"
-        "def main() -> None:\n    raise KeyboardInterrupt\nstage.run(main)\n",
+def script(folder: Path, name: str, *lines: str) -> list[str]:
+    """A stage that does what the lines say, as a command."""
+    path = folder / f"{name}.py"
+    body = "".join(f"    {line}\n" for line in lines)
+    path.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\nimport os, signal, time\n"
+        f"from mnistflow import stage\ndef main() -> None:\n{body}stage.run(main)\n",
         encoding="utf-8",
     )
-    output = Checkout(tmp_path).run(sys.executable, str(script), status=130)
-    assert "wait: interrupted" in output
+    return [sys.executable, str(path)]
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_an_interruption_is_said_and_has_its_own_status(name: str, status: int, tmp_path: Path) -> None:
+    command = script(tmp_path, "wait", f"os.kill(os.getpid(), signal.{name})", "time.sleep(60)")
+    output = Checkout(tmp_path).run(*command, status=status)
+    assert output.strip() == "wait: interrupted; nothing half written is left"
+
+
+def test_who_is_ready_for_it_ends_where_it_can_and_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    kill = "os.kill(os.getpid(), signal.SIGINT)"
+    ready = ["with stage.stoppable() as stop:", f"    {kill}", "    print('goes on')", "    stop.now('after a step')"]
+    output = Checkout(tmp_path).run(*script(tmp_path, "ready", *ready), status=130)
+    assert {"goes on", "ready: interrupted; after a step"} < set(output.splitlines())
+    twice = ["with stage.stoppable():", f"    {kill}", f"    {kill}", "    time.sleep(60)"]
+    output = Checkout(tmp_path).run(*script(tmp_path, "twice", *twice), status=130)
+    assert output.strip() == "twice: interrupted; nothing half written is left"
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "said"),
+    [
+        (
+            "train",
+            "import torch; torch.empty(2**55)",
+            r"train: out of memory \(.*\); lower batch_size in the recipe, or",
+        ),
+        ("evaluate", "raise MemoryError", "evaluate: out of memory; lower evaluate.batch_size"),
+        (
+            "plot",
+            "import torch; raise torch.OutOfMemoryError('CUDA out of memory.')",
+            r"plot: out of memory \(CUDA out of memory.\); take smaller images",
+        ),
+    ],
+)
+def test_a_memory_that_is_full_says_which_param_to_lower(name: str, line: str, said: str, tmp_path: Path) -> None:
+    output = Checkout(tmp_path).run(*script(tmp_path, name, line), status=1)
+    assert re.search(f"^{said}", output.splitlines()[-1])
+    assert "Traceback" not in output
 
 
 def test_a_defect_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
-    script = tmp_path / "broken.py"
-    script.write_text(
-        f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\nfrom mnistflow import stage\n"
-        "def main() -> None:\n    assert False, 'ours'\nstage.run(main)\n",
-        encoding="utf-8",
-    )
-    assert "Traceback" in Checkout(tmp_path).run(sys.executable, str(script), status=1)
+    command = script(tmp_path, "broken", "assert False, 'ours'")
+    assert "Traceback" in Checkout(tmp_path).run(*command, status=1)

@@ -4,16 +4,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import pytest
 import torch
-from conftest import Splits
+from conftest import ROOT, Splits
 from torch import Generator, Tensor, nn
 
 from mnistflow import augment, inference, models, recipes
 from mnistflow.artifacts import Split
+from mnistflow.params import load
 from mnistflow.training import Diverged, Epoch, History, State, Step, fit
+
+PARAMS = load(ROOT / "params.yaml")
 
 
 @pytest.fixture(autouse=True)
@@ -24,9 +28,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def network(architecture: str = "mlp", **arguments: object) -> nn.Module:
+def built(architecture: str, **arguments: object) -> nn.Module:
     torch.manual_seed(0)
-    return models.build(architecture, (1, 28, 28), 10, arguments or {"hidden": [32]})
+    return models.build(architecture, (1, 28, 28), 10, arguments)
+
+
+def network(architecture: str = "mlp", **arguments: object) -> nn.Module:
+    return built(architecture, **(arguments or {"hidden": [32]}))
 
 
 def trained(model: nn.Module, train: Split, **changes: Any) -> list[Step | Epoch]:
@@ -91,6 +99,39 @@ def test_the_same_seed_gives_the_same_bits(precision: str, digits: Splits) -> No
         model = network("lenet5", padding=2)
         trained(model, digits[0], augment=changes, precision=precision, epochs=1)
         weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize("recipe", PARAMS.recipes)
+@pytest.mark.parametrize("model", PARAMS.models)
+def test_every_model_by_every_recipe_comes_to_the_same_bits_again(model: str, recipe: str, digits: Splits) -> None:
+    block, how = PARAMS.models[model], PARAMS.recipes[recipe]
+    weights = []
+    for _ in range(2):
+        network = built(block.architecture, **block.arguments)
+        optimizer = recipes.make_optimizer(
+            network.parameters(),
+            how.optimizer,
+            lr=how.lr,
+            momentum=how.momentum,
+            nesterov=how.nesterov,
+            betas=how.betas,
+            weight_decay=how.weight_decay,
+        )
+        state = State(network, optimizer, None, Generator().manual_seed(1))
+        events = fit(
+            state,
+            digits[0],
+            loss=recipes.make_loss(how.loss, label_smoothing=how.label_smoothing),
+            epochs=1,
+            batch_size=min(how.batch_size, 64),
+            shuffle=how.shuffle,
+            augment=partial(augment.affine, **how.augment.model_dump()),
+            precision=how.precision,
+        )
+        for _ in islice(events, 3):
+            pass
+        weights.append(network.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
