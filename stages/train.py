@@ -25,8 +25,8 @@ def main() -> None:
     generator = devices.seeded(params.seed, params.train.threads, device)
 
     train = read_split(paths.train_split).to(device)
-    held_out = read_split(paths.validation_split).to(device)
-    validation = held_out if recipe.uses_validation else None
+    held_out = read_split(paths.validation_split)
+    validation = held_out.to(device) if recipe.uses_validation else None
     test = read_split(paths.test_split).to(device) if recipe.monitor == "test" else None
 
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments).to(device)
@@ -47,7 +47,7 @@ def main() -> None:
     changes = recipe.augment
     determinants = provenance.digest(
         {
-            "data": [train.digest, held_out.digest],
+            "data": [train.digest, held_out.digest, test.digest if test is not None else None],
             "start": sha256(paths.start),
             "model": {params.model: block.model_dump()},
             "recipe": {params.recipe: recipe.model_dump()},

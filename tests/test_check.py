@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,6 +72,26 @@ def test_the_committed_file_is_right(params: Path) -> None:
 def test_a_mistake_in_a_block_is_named_by_its_path(params: Path, old: str, new: str, message: str) -> None:
     (problem,) = after(params, (old, new))
     assert problem.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            (("model: lenet5", "model: mlp"), ("    - 512\n    - 256", "    - 1000000\n    - 1000000")),
+            r"models.mlp: 1,000,796,000,010 parameters, .* need 12,010 GB, and this machine has \d+; take a",
+        ),
+        (
+            (("pad: 0", "pad: 512"),),
+            r"preprocess.pad: 60,000 images of 1052 x 1052 pixels need 266 GB, and this machine has \d+; take less",
+        ),
+    ],
+)
+def test_what_cannot_fit_into_the_memory_is_refused(
+    params: Path, changes: tuple[tuple[str, str], ...], message: str
+) -> None:
+    (problem,) = after(params, *changes)
+    assert re.match(message, problem)
 
 
 def test_mistakes_of_every_kind_are_reported_together(params: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Generator
 from mnistflow import augment, models, recipes
 from mnistflow.artifacts import read_tensors, write_tensors
 from mnistflow.checkpoints import Checkpoint
-from mnistflow.training import Epoch, State, Step, fit
+from mnistflow.training import Diverged, Epoch, State, Step, fit
 
 CPU = torch.device("cpu")
 CHANGES = partial(augment.affine, rotate=10, scale=0.1, shift=2)
@@ -175,6 +175,19 @@ def test_that_it_cannot_be_written_is_one_warning(digits: Splits, capsys: pytest
     assert said.startswith("train: warning: no checkpoint: ")
     assert said.endswith("training goes on without\n")
     assert said.count("\n") == 1
+
+
+def test_a_training_that_came_to_nothing_leaves_none(digits: Splits) -> None:
+    checkpoint = Checkpoint("any", CPU, every=1e9)
+    state, run = begun("sgd", digits)
+    with pytest.raises(KeyboardInterrupt), checkpoint.held():
+        list(islice(run(), 3))
+        checkpoint.save(state)
+        raise KeyboardInterrupt
+    assert checkpoint.path.is_file()
+    with pytest.raises(Diverged), checkpoint.held():
+        raise Diverged("the loss is nan")
+    assert list(checkpoint.path.parent.iterdir()) == []
 
 
 @pytest.mark.gpu

@@ -19,7 +19,7 @@ from torch import Tensor
 from mnistflow.artifacts import read_tensors, write_tensors
 from mnistflow.files import project_root
 from mnistflow.provenance import digest
-from mnistflow.training import Epoch, State
+from mnistflow.training import Diverged, Epoch, State
 
 __all__ = ["Checkpoint"]
 
@@ -58,6 +58,9 @@ class Checkpoint:
         self._saved = time.monotonic()
         try:
             yield
+        except Diverged:
+            self.remove()  # from there it would come to the same again
+            raise
         finally:
             lock.release()
 
@@ -98,7 +101,7 @@ class Checkpoint:
         return True
 
     def remove(self) -> None:
-        """Take the checkpoint away: the training has come to its end."""
+        """Take the checkpoint away: the training has come to its end, or to nothing."""
         self.path.unlink(missing_ok=True)
         self.path.with_suffix(".lock").unlink(missing_ok=True)
 
