@@ -33,34 +33,30 @@ def longer(checkout: Checkout, epochs: int = 12) -> None:
     checkout.replace("params.yaml", "epochs: 2", f"epochs: {epochs}")
 
 
-@pytest.mark.parametrize("model", ["lenet5", "mlp"])
-def test_a_training_that_is_killed_goes_on_and_ends_in_the_same_bytes(model: str, workspace: Checkout) -> None:
-    longer(workspace, 6 if model == "lenet5" else 40)
-    workspace.replace("params.yaml", "model: lenet5", f"model: {model}")
+def test_a_training_that_is_killed_goes_on_and_ends_in_the_same_bytes(workspace: Checkout) -> None:
+    longer(workspace, 40)
+    workspace.replace("params.yaml", "model: lenet5", "model: mlp")
     workspace.replace("params.yaml", "checkpoint_every: 30.0", "checkpoint_every: 0.05")
-    attempts = list(killed_until_done(workspace, "train", kills=4, seed=0))
+    attempts = list(killed_until_done(workspace, "train", kills=3, seed=0))
     assert any("train: goes on after" in each.output for each in attempts)
     for each in attempts[1:-1]:
         if each.status > 0:  # Ctrl-C and SIGTERM leave a last checkpoint, and say so
             assert re.search(r"train: interrupted; (after .*; run it again, and it goes on|nothing half)", each.output)
 
 
-@pytest.mark.parametrize("stage", ["preprocess", "evaluate", "plot"])
+@pytest.mark.parametrize("stage", ["preprocess", "plot"])
 def test_another_stage_that_is_killed_leaves_nothing_half(stage: str, workspace: Checkout) -> None:
-    list(killed_until_done(workspace, stage, kills=3, seed=1))
+    list(killed_until_done(workspace, stage, kills=2, seed=1))
 
 
 @LINUX
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_when_dvc_is_killed_its_stage_ends_too_and_the_next_repro_goes_on(
-    number: signal.Signals, workspace: Checkout
-) -> None:
+def test_when_dvc_is_killed_its_stage_ends_too_and_the_next_repro_goes_on(workspace: Checkout) -> None:
     longer(workspace, 400)
     process = start(workspace, ["dvc", "repro"])
     until(process, "epoch 2/400")
     stages = children(process.pid)
     assert stages
-    process.send_signal(number)
+    process.kill()
     process.communicate(timeout=60)
     wait_until_gone(stages)
     assert_whole(workspace)
@@ -112,7 +108,6 @@ def test_the_same_training_twice_at_once_is_one_after_the_other(workspace: Check
         ),
         ("train", "models", "size=64k", "models/model.safetensors cannot be written: .*No space left"),
         ("train", "models", "ro", "models/model.safetensors cannot be written: Read-only file system"),
-        ("plot", "metrics/figures", "size=64k", r"metrics/figures/\w+.png cannot be written: No space left"),
     ],
 )
 def test_a_disk_that_is_full_or_read_only_is_one_line_and_costs_nothing(
@@ -137,9 +132,9 @@ def test_a_disk_that_is_full_or_read_only_is_one_line_and_costs_nothing(
 
 
 def test_two_repros_and_an_experiment_at_once_do_not_meet(workspace: Checkout) -> None:
-    longer(workspace, 15)
+    longer(workspace, 6)
     first = start(workspace, ["dvc", "repro"])
-    until(first, "epoch 1/15")
+    until(first, "epoch 1/6")
     experiment = start(
         workspace, ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-S", "model=mlp", "--name", "mlp"]
     )
