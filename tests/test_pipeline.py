@@ -23,7 +23,7 @@ PIPELINE: Any = read_yaml(ROOT / "dvc.yaml")
 PARAMS: Any = read_yaml(ROOT / "params.yaml")
 
 # What a stage may read without it being one of its params: it changes no result.
-NO_RESULT = {"download.timeout", "train.report_every"}
+NO_RESULT = {"download.timeout", "train.report_every", "train.checkpoint_every"}
 
 
 def ran(output: str) -> list[str]:
