@@ -38,6 +38,31 @@ write_tensors(Path(sys.argv[1]), {"b": torch.arange(3), "a": torch.ones(2)}, {"y
     assert len({(tmp_path / name).read_bytes() for name in ("one", "two", "three")}) == 1
 
 
+def test_what_was_read_is_written_as_it_was(digits: Splits, tmp_path: Path) -> None:
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    write_split(one, digits[1])
+    write_tensors(other, *read_tensors(one))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    write_tensors(path, {"a": torch.arange(4.0), "b": torch.tensor([], dtype=torch.int64)}, {"x": [1, "y"]})
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ValueError, match="file.safetensors (is damaged|was (not )?written by)"):
+            read_tensors(path)
+
+
+def test_the_first_format_had_no_digest_and_is_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    save_file({"a": torch.arange(4.0)}, path, {"mnistflow": json.dumps({"format": 1, "x": "y"})})
+    tensors, metadata = read_tensors(path)
+    assert torch.equal(tensors["a"], torch.arange(4.0))
+    assert metadata["x"] == "y"
+
+
 def test_normalising_is_what_its_formula_says() -> None:
     inputs = Inputs("digits", ("a", "b"), padding=1, mean=0.25, std=0.5)
     raw = torch.tensor([[[0, 255], [51, 102]]], dtype=torch.uint8)

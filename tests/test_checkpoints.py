@@ -126,9 +126,17 @@ def of_another(path: Path) -> None:
     write_tensors(path, tensors, {**metadata, "key": "0" * 64})
 
 
-@pytest.mark.parametrize("damage", [flipped, cut, of_another, lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (flipped, "is damaged: "),
+        (cut, "is damaged: "),
+        (of_another, "belongs to another training"),
+        (lambda path: path.write_bytes(b""), "is damaged: "),
+    ],
+)
 def test_one_that_is_damaged_or_of_another_training_is_set_aside(
-    damage: Callable[[Path], None], digits: Splits, capsys: pytest.CaptureFixture[str]
+    damage: Callable[[Path], None], why: str, digits: Splits, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = Checkpoint("any", CPU, every=1e9)
     state, run = begun("momentum", digits)
@@ -143,7 +151,7 @@ def test_one_that_is_damaged_or_of_another_training_is_set_aside(
     assert not checkpoint.path.exists()
     assert checkpoint.path.with_suffix(".damaged").is_file()
     said = capsys.readouterr().out
-    assert said.startswith("train: warning: the checkpoint is not used: ")
+    assert said.startswith(f"train: warning: the checkpoint is not used: {checkpoint.path} {why}")
     assert said.count("\n") == 1
     assert str(checkpoint.path.with_suffix(".damaged")) in said
 

@@ -83,7 +83,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     file's bytes with them. Among it is the SHA-256 of everything else.
     """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    said = {**metadata, "format": FORMAT}
+    said = {name: value for name, value in metadata.items() if name != "sha256"} | {"format": FORMAT}
     text = json.dumps({**said, "sha256": _digest(ready, said)}, sort_keys=True, allow_nan=False)
     with whole(path) as beside:
         try:
