@@ -77,6 +77,9 @@ def test_what_a_killed_process_left_beside_goes_with_the_next_writing(tmp_path: 
     with files.whole(tmp_path / "file") as beside:
         beside.write_text("x", encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"file", at_work.name, other.name}
+    left.touch()
+    files.remove(tmp_path / "file")
+    assert {path.name for path in tmp_path.iterdir()} == {at_work.name, other.name}
 
 
 def test_a_file_gets_the_mode_that_the_user_has_set(tmp_path: Path) -> None:

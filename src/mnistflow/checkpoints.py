@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from mnistflow.artifacts import read_tensors, write_tensors
-from mnistflow.files import project_root
+from mnistflow.files import project_root, remove
 from mnistflow.provenance import digest
 from mnistflow.training import Diverged, Epoch, State
 
@@ -102,7 +102,7 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Take the checkpoint away: the training has come to its end, or to nothing."""
-        self.path.unlink(missing_ok=True)
+        remove(self.path)
         self.path.with_suffix(".lock").unlink(missing_ok=True)
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "read_csv",
     "read_json",
     "read_yaml",
+    "remove",
     "sha256",
     "whole",
     "write_csv",
@@ -52,9 +53,7 @@ def whole(path: Path) -> Iterator[Path]:
         OSError: the file cannot be written; says which, and why.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if not _is_alive(left.name.removeprefix(f".{path.name}.").partition(".")[0]):
-            left.unlink(missing_ok=True)
+    _sweep(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         beside.touch(exist_ok=False)
@@ -68,6 +67,18 @@ def whole(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename in (None, str(beside)):
             raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
         raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file, and what a process that was killed while it wrote has left beside it."""
+    path.unlink(missing_ok=True)
+    _sweep(path)
+
+
+def _sweep(path: Path) -> None:
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if not _is_alive(left.name.removeprefix(f".{path.name}.").partition(".")[0]):
+            left.unlink(missing_ok=True)
 
 
 def _is_alive(process: str) -> bool:
