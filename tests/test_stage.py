@@ -62,6 +62,11 @@ def test_who_is_ready_for_it_ends_where_it_can_and_a_second_signal_does_not_wait
     assert output.strip() == "twice: interrupted; nothing half written is left"
 
 
+def test_a_stage_that_is_done_is_not_interrupted_any_more(tmp_path: Path) -> None:
+    late = ["import atexit", "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))", "print('done')"]
+    assert Checkout(tmp_path).run(*script(tmp_path, "late", *late)).strip() == "done"
+
+
 @pytest.mark.parametrize(
     ("name", "line", "said"),
     [

@@ -95,6 +95,11 @@ def run(main: Callable[[], None]) -> None:
     except Interrupted as asked:
         print(f"\n{script.stem}: interrupted; {asked}", file=sys.stderr)
         sys.exit(128 + asked.number)
+    finally:
+        for (
+            number
+        ) in SIGNALS:  # it has ended: to be interrupted in that would make a stage that is done one that failed
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
