@@ -34,15 +34,7 @@ def main() -> None:
         models.start_from(model, block.architecture, paths.start)
         print(f"train: starts from {paths.start.readlink()}")
     steps = math.ceil(len(train) / recipe.batch_size)
-    optimizer = recipes.make_optimizer(
-        model.parameters(),
-        recipe.optimizer,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        betas=recipe.betas,
-        weight_decay=recipe.weight_decay,
-    )
+    optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
     schedule = recipes.make_schedule(optimizer, recipe.schedule, steps=recipe.epochs * steps, warmup=recipe.warmup)
     changes = recipe.augment
     determinants = provenance.digest(

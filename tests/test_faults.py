@@ -29,7 +29,7 @@ from faults import (
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end a stage with its parent")
 
 
-def longer(checkout: Checkout, epochs: int = 12) -> None:
+def longer(checkout: Checkout, epochs: int) -> None:
     checkout.replace("params.yaml", "epochs: 2", f"epochs: {epochs}")
 
 

@@ -120,15 +120,7 @@ def one_step(chosen: Params) -> None:
     inputs = Inputs("digits", tuple("0123456789"), 0, 0.0, 1.0)
     split = Split(torch.rand(8, 1, height, width), torch.arange(8), torch.arange(8), inputs)
     model = models.build(block.architecture, (1, height, width), 10, block.arguments)
-    optimizer = recipes.make_optimizer(
-        model.parameters(),
-        recipe.optimizer,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        betas=recipe.betas,
-        weight_decay=recipe.weight_decay,
-    )
+    optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
     steps = math.ceil(54_000 / recipe.batch_size) * recipe.epochs
     schedule = recipes.make_schedule(optimizer, recipe.schedule, steps=steps, warmup=recipe.warmup)
     state = training.State(model, optimizer, schedule, torch.Generator().manual_seed(chosen.seed))

@@ -143,15 +143,7 @@ def test_a_system_is_what_was_published(
     )
     block, recipe = chosen.model_block, chosen.recipe_block
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments)
-    ours_optimizer = recipes.make_optimizer(
-        model.parameters(),
-        recipe.optimizer,
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov,
-        betas=recipe.betas,
-        weight_decay=recipe.weight_decay,
-    )
+    ours_optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
     fitting = training.fit(
         training.State(model, ours_optimizer, None, generator),
         train,

@@ -109,15 +109,7 @@ def test_every_model_by_every_recipe_comes_to_the_same_bits_again(model: str, re
     weights = []
     for _ in range(2):
         network = built(block.architecture, **block.arguments)
-        optimizer = recipes.make_optimizer(
-            network.parameters(),
-            how.optimizer,
-            lr=how.lr,
-            momentum=how.momentum,
-            nesterov=how.nesterov,
-            betas=how.betas,
-            weight_decay=how.weight_decay,
-        )
+        optimizer = recipes.make_optimizer(network.parameters(), **how.optimizer_arguments)
         state = State(network, optimizer, None, Generator().manual_seed(1))
         events = fit(
             state,

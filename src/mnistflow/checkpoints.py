@@ -157,6 +157,7 @@ def _restore(state: State, tensors: Mapping[str, Tensor], metadata: Mapping[str,
 
     rows = cast("list[dict[str, Any]]", metadata["epochs"])
     lists = {name: tensors[name].tolist() for name in LISTS}
+    # In place: whoever has begun to read the state's epochs goes on reading them.
     state.epochs[:] = [Epoch(**row, **{name: lists[name][index] for name in LISTS}) for index, row in enumerate(rows)]
     state.order = tensors["order"].to(device) if "order" in tensors else None
     state.losses = tensors["losses"].to(device) if "losses" in tensors else None

@@ -217,11 +217,11 @@ def verify() -> None:
         print(f"  {each.stage:<10}  {each.path:<{width}}  {said}")
     different = [each for each in compared if not each.is_same]
     if different:
-        first = next((each for each in different if each.from_the_same), different[0])
+        first = different[0]
         raise ValueError(
             f"{len(different)} of {len(compared)} outputs came out different. The first difference is in "
-            f"{first.stage}: from the same inputs it made another {first.path}. Another kind of processor or another "
-            "version of PyTorch rounds differently"
+            f"{first.stage}: from {'the same' if first.from_the_same else 'other'} inputs it made another "
+            f"{first.path}. Another kind of processor or another version of PyTorch rounds differently"
         )
     print(f"\nAll {len(compared)} outputs came out the same, byte for byte.")
 

@@ -17,7 +17,7 @@ import re
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError, create_model
 
@@ -101,6 +101,18 @@ class Recipe(Block):
     patience: Count | None = None
     keep: Literal["best", "last"] = "last"
     monitor: Literal["validation", "test", "none"] = "validation"
+
+    @property
+    def optimizer_arguments(self) -> dict[str, Any]:
+        """The optimizer's name and settings, by the names that :func:`mnistflow.recipes.make_optimizer` gives them."""
+        return {
+            "name": self.optimizer,
+            "lr": self.lr,
+            "momentum": self.momentum,
+            "nesterov": self.nesterov,
+            "betas": self.betas,
+            "weight_decay": self.weight_decay,
+        }
 
     @property
     def uses_validation(self) -> bool:

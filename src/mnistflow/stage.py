@@ -96,9 +96,8 @@ def run(main: Callable[[], None]) -> None:
         print(f"\n{script.stem}: interrupted; {asked}", file=sys.stderr)
         sys.exit(128 + asked.number)
     finally:
-        for (
-            number
-        ) in SIGNALS:  # it has ended: to be interrupted in that would make a stage that is done one that failed
+        # It has ended; a signal while Python does would make a stage that is done one that failed.
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
 

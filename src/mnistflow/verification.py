@@ -57,7 +57,8 @@ def verify() -> list[Compared]:
             f"not committed: {', '.join(changed)}; it is the commit that is verified. Commit it, or take it back: "
             f"git checkout {' '.join(changed)}"
         )
-    params, raw = load(), Paths.load().raw / load().dataset
+    params = load()
+    raw = Paths.load().raw / params.dataset
     # The clone is somewhere else: what the user brings by a relative path is named by its absolute one.
     sets: dict[str, object] = {"tracking.enabled": False}
     if path := params.dataset_arguments.get("path"):
