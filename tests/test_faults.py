@@ -52,6 +52,7 @@ def test_another_stage_that_is_killed_leaves_nothing_half(stage: str, workspace:
 @LINUX
 def test_when_dvc_is_killed_its_stage_ends_too_and_the_next_repro_goes_on(workspace: Checkout) -> None:
     longer(workspace, 400)
+    workspace.environment["SHELL"] = "/bin/sh"  # which, where it is dash, stays between DVC and the stage
     process = start(workspace, ["dvc", "repro"])
     until(process, "epoch 2/400")
     stages = children(process.pid)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import gc
 import inspect
 import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -19,7 +20,6 @@ from mnistflow.params import ParamsError
 __all__ = ["Interrupted", "Stop", "run", "stoppable"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -59,7 +59,7 @@ def run(main: Callable[[], None]) -> None:
 
     What the user can mend (a mistake in params.yaml, a damaged file, a missing device, a full disk, a diverged
     training) ends as one message on standard error with exit status 1; Ctrl-C with 130, SIGTERM with 143. Anything
-    else is a defect of ours and keeps its traceback. When the process that started the stage dies, however that comes
+    else is a defect of ours and keeps its traceback. When the DVC that started the stage dies, however that comes
     about, so does the stage (on Linux): nothing runs on beside what the user starts next.
     """
     gc.freeze()  # what is imported stays; to look through it for garbage would take a tenth of a small stage's time
@@ -72,7 +72,7 @@ def run(main: Callable[[], None]) -> None:
     for number in SIGNALS:
         signal.signal(number, _interrupt)
     try:
-        _end_with_parent()
+        _end_with_dvc()
         main()
     except ParamsError as error:
         # `dvc exp run -S` may change the file in the second in which DVC wrote git's index; if its size stays the same,
@@ -123,14 +123,27 @@ def _interrupt(number: int, _: FrameType | None) -> None:
     raise Interrupted(number)
 
 
-def _end_with_parent() -> None:
-    """Ask the kernel for SIGTERM when the parent dies; DVC, killed, would leave the stage running."""
-    if sys.platform != "linux":
+def _end_with_dvc() -> None:
+    """Take SIGTERM when the DVC that started the stage dies: killed, it would leave the stage running.
+
+    DVC starts a stage through a shell, which may stay between the two. What it starts finds DVC_STAGE in its
+    environment; so DVC is the nearest ancestor that does not.
+    """
+    if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
         return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel knew
-        raise Interrupted(signal.SIGTERM)
+    ancestor = os.getpid()
+    try:
+        while b"DVC_STAGE=" in Path(f"/proc/{ancestor}/environ").read_bytes():
+            ancestor = int(Path(f"/proc/{ancestor}/stat").read_text().rpartition(")")[2].split()[1])
+        death = os.pidfd_open(ancestor)
+    except OSError:  # another user's, or a Linux before 5.3
+        return
+
+    def watch() -> None:
+        select.select([death], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 # PyTorch's allocators raise a plain RuntimeError on a CPU, torch.OutOfMemoryError (a RuntimeError) on a card.
