@@ -22,7 +22,7 @@ def main() -> None:
     params, paths = load(), Paths.load()
     block, recipe = params.model_block, params.recipe_block
     device = devices.resolve(params.train.device)
-    generator = devices.seeded(params.seed, params.train.threads, device)
+    generator = devices.seeded(params.seed, params.threads, device)
 
     train = read_split(paths.train_split).to(device)
     held_out = read_split(paths.validation_split)
@@ -44,7 +44,7 @@ def main() -> None:
             "model": {params.model: block.model_dump()},
             "recipe": {params.recipe: recipe.model_dump()},
             "seed": params.seed,
-            "threads": params.train.threads,
+            "threads": params.threads,
             "device": devices.describe(device),
             "code": [sha256(Path(__file__)), provenance.code_digest(training, models, recipes, augment, devices)],
             "torch": version("torch"),
@@ -57,7 +57,7 @@ def main() -> None:
 
     plain_loss = recipes.make_loss(recipe.loss)
     layers = diagnostics.rows("start", model, train, plain_loss)
-    state = training.State(model, optimizer, schedule, generator)
+    state = training.State(model, optimizer, schedule, generator, recipe.batch_size)
     history = training.History(recipe.keep, state.epochs)
     checkpoint = Checkpoint(determinants, device, params.train.checkpoint_every)
     display = Display(recipe.epochs, steps, params.train.report_every)
@@ -71,7 +71,6 @@ def main() -> None:
                 loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
                 plain_loss=plain_loss,
                 epochs=recipe.epochs,
-                batch_size=recipe.batch_size,
                 shuffle=recipe.shuffle,
                 augment=partial(augment.affine, rotate=changes.rotate, scale=changes.scale, shift=changes.shift),
                 precision=recipe.precision,
@@ -109,7 +108,7 @@ def main() -> None:
                 **history.summary(),
                 "device": device.type,
                 "precision": recipe.precision,
-                "threads": params.train.threads,
+                "threads": params.threads,
             },
         )
         durations.record(paths.weights, len(history.epochs), history.seconds)

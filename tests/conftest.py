@@ -44,6 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="there is no CUDA device on this machine"))
 
 
+@pytest.fixture(autouse=True)
+def as_processors_come() -> Iterator[None]:
+    """What a test makes of the smallest numbers is not for the next one."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     """scikit-learn's digits as training (1,293 images), validation (144) and test split (360)."""

@@ -31,6 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "adamw-prelu": {"model": ("lenet5", {"activation": "prelu"}), "optimizer": "adamw", "augment": CHANGES},
     "batch-norm-bf16": {"model": ("compact", {"width": 8}), "precision": "bf16", "augment": CHANGES},
     "early-stopping": {"model": ("mlp", {"hidden": [64]}), "patience": 1, "keep": "best", "epochs": 20, "lr": 0.2},
+    "batches-of-two": {"model": ("lenet5", {}), "optimizer": "adam", "batch_size": 2, "epochs": 1, "lr": 0.001},
     "in-order": {"model": ("convnet", {"kernels": [4], "kernel_size": 5, "hidden": [16]}), "shuffle": False},
 }
 
@@ -58,11 +59,9 @@ def begun(kind: str, digits: Splits, device: torch.device = CPU) -> tuple[State,
         nesterov=asked.pop("nesterov", False),
     )
     schedule = recipes.make_schedule(optimizer, "one_cycle", steps=39, warmup=0.3) if asked.pop("schedule", 0) else None
-    state = State(model, optimizer, schedule, Generator().manual_seed(1))
+    state = State(model, optimizer, schedule, Generator().manual_seed(1), asked.pop("batch_size", 100))
     train, validation = (split.to(device) for split in digits[:2])
-    run = partial(
-        fit, state, train, loss=recipes.make_loss("cross_entropy"), batch_size=100, validation=validation, **asked
-    )
+    run = partial(fit, state, train, loss=recipes.make_loss("cross_entropy"), validation=validation, **asked)
     return state, run
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -34,6 +37,14 @@ def test_seeding_repeats_everything_and_sets_the_threads() -> None:
         torch.set_num_threads(before)
     assert torch.equal(draws[0][0], draws[1][0])
     assert torch.equal(draws[0][1], draws[1][1])
+
+
+def test_numbers_that_slow_a_processor_down_are_nothing() -> None:
+    tiny = "torch.full((100_000,), 1e-20)"
+    code = f"from mnistflow import devices; import torch; devices.repeatable(2, torch.device('cpu')); x = {tiny}; "
+    code += "print(int((x * x).count_nonzero()), torch.get_num_threads())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "2"]
 
 
 @pytest.mark.gpu

@@ -123,13 +123,12 @@ def one_step(chosen: Params) -> None:
     optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
     steps = math.ceil(54_000 / recipe.batch_size) * recipe.epochs
     schedule = recipes.make_schedule(optimizer, recipe.schedule, steps=steps, warmup=recipe.warmup)
-    state = training.State(model, optimizer, schedule, torch.Generator().manual_seed(chosen.seed))
+    state = training.State(model, optimizer, schedule, torch.Generator().manual_seed(chosen.seed), recipe.batch_size)
     events = training.fit(
         state,
         split,
         loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
         epochs=1,
-        batch_size=recipe.batch_size,
         shuffle=recipe.shuffle,
         precision=recipe.precision,
         validation=split,

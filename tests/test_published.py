@@ -126,7 +126,7 @@ def test_a_system_is_what_was_published(
     assert chosen is not None, problems
 
     # Ours, as the stages do it.
-    generator = devices.seeded(SEED, chosen.train.threads, torch.device("cpu"))
+    generator = devices.seeded(SEED, chosen.threads, torch.device("cpu"))
     arguments = chosen.dataset_arguments | ({"path": str(image_folder)} if chosen.dataset == "folder" else {})
     dataset = datasets.build(chosen.dataset, arguments)
     raw = image_folder.parent / "raw" if chosen.dataset == "folder" else mnist_folder.parents[1]
@@ -145,11 +145,10 @@ def test_a_system_is_what_was_published(
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments)
     ours_optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
     fitting = training.fit(
-        training.State(model, ours_optimizer, None, generator),
+        training.State(model, ours_optimizer, None, generator, recipe.batch_size),
         train,
         loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
         epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
         shuffle=recipe.shuffle,
     )
     assert len(validation) == 0

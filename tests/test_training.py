@@ -42,11 +42,10 @@ def trained(model: nn.Module, train: Split, **changes: Any) -> list[Step | Epoch
     if optimizer is None:
         optimizer = recipes.make_optimizer(model.parameters(), "sgd", lr=changes.pop("lr", 0.1))
     generator = changes.pop("generator", None) or Generator().manual_seed(1)
-    state = State(model, optimizer, changes.pop("schedule", None), generator)
+    state = State(model, optimizer, changes.pop("schedule", None), generator, changes.pop("batch_size", 100))
     arguments: dict[str, Any] = {
         "loss": recipes.make_loss("cross_entropy"),
         "epochs": 2,
-        "batch_size": 100,
         "shuffle": True,
         **changes,
     }
@@ -110,13 +109,12 @@ def test_every_model_by_every_recipe_comes_to_the_same_bits_again(model: str, re
     for _ in range(2):
         network = built(block.architecture, **block.arguments)
         optimizer = recipes.make_optimizer(network.parameters(), **how.optimizer_arguments)
-        state = State(network, optimizer, None, Generator().manual_seed(1))
+        state = State(network, optimizer, None, Generator().manual_seed(1), min(how.batch_size, 64))
         events = fit(
             state,
             digits[0],
             loss=recipes.make_loss(how.loss, label_smoothing=how.label_smoothing),
             epochs=1,
-            batch_size=min(how.batch_size, 64),
             shuffle=how.shuffle,
             augment=partial(augment.affine, **how.augment.model_dump()),
             precision=how.precision,

@@ -153,7 +153,7 @@ class Train(Block):
     """What of training is no part of a recipe."""
 
     device: Device
-    threads: Threads
+    threads: Threads | Literal["auto"]
     report_every: Count  # steps
     checkpoint_every: Positive  # seconds, within an epoch; after each epoch there is one anyway
     init_from: str | None  # a weights file, or the id of a run; null: fresh weights
@@ -217,6 +217,12 @@ class Params(Block):
         """The block of the chosen recipe."""
         return self.recipes[self.recipe]
 
+    @property
+    def threads(self) -> int:
+        """Those of the train stage: small batches are done before their work could be shared out."""
+        chosen = self.train.threads
+        return chosen if chosen != "auto" else 1 if self.recipe_block.batch_size < 64 else 2
+
     def chosen(self) -> dict[str, JsonValue]:
         """What the chosen result rests on, flattened to dotted paths.
 
@@ -229,7 +235,7 @@ class Params(Block):
         tree["models"] = {self.model: self.model_block.model_dump()}
         tree["recipes"] = {self.recipe: self.recipe_block.model_dump()}
         tree["preprocess"] = self.preprocess.model_dump(exclude={"device"})
-        tree["train"] = self.train.model_dump(include={"threads"})
+        tree["train"] = {"threads": self.threads}
         tree["evaluate"] = self.evaluate.model_dump()
         return dict(_leaves(tree, ""))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import ClassVar, Literal
 
 import torch
@@ -23,6 +25,8 @@ __all__ = ["Diverged", "Epoch", "History", "State", "Step", "fit"]
 
 ADVICE = "lower lr in the recipe, or take an experiment's change back: git checkout params.yaml"
 LOOK_EVERY = 200  # steps between two looks at whether the losses are numbers: on a card, each waits for it
+TINY = 4  # images a step; up to so many, oneDNN prepares a convolution for longer than it takes without
+GATHERED = 4096  # images that are brought into the order of an epoch at once
 PROBED = 1000  # images that a network is tried on for whether it still tells them apart
 
 
@@ -73,6 +77,7 @@ class State:
     optimizer: Optimizer
     schedule: LRScheduler | None
     generator: Generator
+    batch_size: int  # images a step
     epochs: list[Epoch] = field(default_factory=list)  # that have ended
     best_weights: dict[str, Tensor] = field(default_factory=dict)  # of the best of them, where that is kept
     # Of the epoch under way:
@@ -82,7 +87,12 @@ class State:
     started: float = 0.0  # on the clock of time.perf_counter
 
     def __post_init__(self) -> None:
-        self.model.to(memory_format=torch.channels_last)  # LeNet-5 on a CPU: a fifth faster
+        self.model.to(memory_format=self.layout)
+
+    @property
+    def layout(self) -> torch.memory_format:
+        """How weights and images lie in memory: as oneDNN's convolutions are fastest, or those without it."""
+        return torch.contiguous_format if self.batch_size <= TINY else torch.channels_last
 
     def best_epoch(self) -> Epoch | None:
         """The best on validation of those that have ended; None where nothing was measured."""
@@ -95,7 +105,6 @@ def fit(
     *,
     loss: Loss,
     epochs: int,
-    batch_size: int,
     shuffle: bool,
     augment: Callable[[Tensor, Generator], Tensor] | None = None,
     precision: Literal["fp32", "bf16"] = "fp32",
@@ -110,10 +119,9 @@ def fit(
     Args:
         state: a fresh one, or one that a training with the same arguments has left: it goes on from there and ends in
             the same weights, bit for bit. Changed in place.
-        train: the whole training split, in memory; batches are taken from it by index, the last may be smaller.
+        train: the whole training split, in memory; the last batch may be smaller.
         loss: of logits and labels, the mean over a batch.
         epochs: at most so many passes over ``train``.
-        batch_size: images a step.
         shuffle: whether each epoch takes a new random order.
         augment: applied to the images of each batch.
         precision: ``bf16`` computes the network in bfloat16; weights, loss and optimizer stay float32.
@@ -132,7 +140,8 @@ def fit(
     """
     assert validation or (keep == "last" and patience is None)
     model, optimizer, schedule, generator = state.model, state.optimizer, state.schedule, state.generator
-    device = train.images.device
+    device, layout, batch_size = train.images.device, state.layout, state.batch_size
+    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
     model.train()
     steps = math.ceil(len(train) / batch_size)
 
@@ -142,24 +151,22 @@ def fit(
             state.started = time.perf_counter()
             state.order = torch.randperm(len(train), generator=generator).to(device) if shuffle else None
             state.losses = torch.zeros(steps, device=device)
-        for step in range(len(state.lrs), steps):
-            here = slice(step * batch_size, (step + 1) * batch_size)
-            chosen = here if state.order is None else state.order[here]
-            images, labels = train.images[chosen], train.labels[chosen]  # (B, C, H, W), (B,)
+        for step, (images, labels) in enumerate(_batches(train, state), start=len(state.lrs)):
             if augment is not None:
                 images = augment(images, generator)
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                logits = model(images.contiguous(memory_format=torch.channels_last))  # (B, classes)
-            batch_loss = loss(logits.float(), labels)
-            optimizer.zero_grad()
-            batch_loss.backward()
+            with _convolutions(onednn=batch_size > TINY):
+                with autocast:
+                    logits = model(images.contiguous(memory_format=layout))  # (B, classes)
+                batch_loss = loss(logits.float(), labels)
+                optimizer.zero_grad()
+                batch_loss.backward()
             optimizer.step()
             batch_loss = batch_loss.detach()
             state.losses[step] = batch_loss
             state.lrs.append(optimizer.param_groups[0]["lr"])
             if schedule is not None:
                 schedule.step()
-            if (step + 1) % LOOK_EVERY == 0:
+            if (step + 1) % LOOK_EVERY == 0 and not bool(state.losses[: step + 1].isfinite().all()):
                 _finite(state.losses[: step + 1], number, state.lrs)
             yield Step(number, step + 1, steps, batch_loss)
 
@@ -196,6 +203,30 @@ def fit(
 
     if keep == "best":
         model.load_state_dict(state.best_weights)
+
+
+def _batches(split: Split, state: State) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of an epoch from the next step on, images (B, C, H, W) and labels (B,), in the state's order."""
+    size = max(1, GATHERED // state.batch_size)  # steps
+    first = len(state.lrs)
+    # From the start of a part, also for an epoch that goes on within it: where numbers lie in memory can decide how
+    # their sums are rounded.
+    for step in range(first - first % size, math.ceil(len(split) / state.batch_size), size):
+        here = slice(step * state.batch_size, (step + size) * state.batch_size)
+        chosen = here if state.order is None else state.order[here]
+        parts = (tensor[chosen].split(state.batch_size) for tensor in (split.images, split.labels))
+        yield from islice(zip(*parts, strict=True), max(0, first - step), None)
+
+
+@contextlib.contextmanager
+def _convolutions(*, onednn: bool) -> Iterator[None]:
+    """Whether oneDNN computes the convolutions of this block on a CPU."""
+    before = torch.backends.mkldnn.enabled
+    torch.backends.mkldnn.enabled = onednn and before  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.backends.mkldnn.enabled = before
 
 
 def _is_better(val_accuracy: float | None, val_loss: float | None, than: Epoch | None) -> bool:

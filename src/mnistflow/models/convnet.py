@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from mnistflow.models.registry import ACTIVATIONS, Activation, ImageShape, Pooling, ShapeError, pool, register
+from mnistflow.models.registry import ACTIVATIONS, Activation, ImageShape, Pooling, ShapeError, activated_pool, register
 
 __all__ = ["ConvNet"]
 
@@ -54,7 +54,7 @@ class ConvNet(nn.Module):
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise([channels, *kernels]):
             height, width = ((side - kernel_size + 1) // 2 for side in (height, width))
-            layers += [nn.Conv2d(fan_in, fan_out, kernel_size), ACTIVATIONS[activation](), pool(pooling)]
+            layers += [nn.Conv2d(fan_in, fan_out, kernel_size), *activated_pool(activation, pooling)]
         if min(height, width) < 1:
             raise ShapeError(
                 f"{len(kernels)} convolutions of {kernel_size} x {kernel_size}, each followed by pooling, leave "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mnistflow.models.registry import ACTIVATIONS, Activation, ImageShape, Pooling, ShapeError, pool, register
+from mnistflow.models.registry import ACTIVATIONS, Activation, ImageShape, Pooling, ShapeError, activated_pool, register
 
 __all__ = ["LeNet5"]
 
@@ -46,14 +46,12 @@ class LeNet5(nn.Module):
                 f"LeNet-5 with padding {padding} needs images of at least {least} x {least} pixels, "
                 f"not {sides[0]} x {sides[1]}; raise the padding, or take a model without convolutions"
             )
-        act, dense_act = ACTIVATIONS[activation], ACTIVATIONS[dense_activation or activation]
+        dense_act = ACTIVATIONS[dense_activation or activation]
         self.features = nn.Sequential(
             nn.Conv2d(channels, 6, 5, padding=padding),  # C1
-            act(),
-            pool(pooling),  # S2
+            *activated_pool(activation, pooling),  # S2
             nn.Conv2d(6, 16, 5),  # C3
-            act(),
-            pool(pooling),  # S4
+            *activated_pool(activation, pooling),  # S4
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),

@@ -54,6 +54,12 @@ def pool(kind: Pooling) -> nn.Module:
     return {"max": nn.MaxPool2d(2), "average": nn.AvgPool2d(2), "subsample": Subsample()}[kind]
 
 
+def activated_pool(activation: Activation, pooling: Pooling) -> list[nn.Module]:
+    """An activation and 2 x 2 pooling, in the order that computes less: the largest is the largest after ReLU too."""
+    layers = [ACTIVATIONS[activation](), pool(pooling)]
+    return layers[::-1] if (activation, pooling) in (("relu", "max"), ("relu", "subsample")) else layers
+
+
 ARCHITECTURES: dict[str, type[nn.Module]] = {}
 
 M = TypeVar("M", bound=type[nn.Module])
