@@ -24,6 +24,16 @@ def test_help_names_every_command(clean: Checkout) -> None:
     )
 
 
+def test_whoever_has_seen_enough_gets_no_complaint(clean: Checkout) -> None:
+    environment = {**clean.environment, "PYTHONPATH": "src"}
+    with Popen((*COMMAND, "study", "list"), cwd=clean.folder, env=environment, stdout=PIPE, stderr=PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_show_prints_the_result_and_what_to_try_next(finished: Checkout) -> None:
     output = finished.run(*COMMAND, "show", PYTHONPATH="src")
     figures = read_json(finished.folder / "metrics" / "evaluate.json")

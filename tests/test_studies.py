@@ -180,6 +180,16 @@ def test_a_result_is_found_by_content_and_not_by_name(folder: Path) -> None:
     assert second.find([renamed], CODE) is None
 
 
+def test_what_other_code_has_made_is_shown_where_this_code_has_made_nothing(folder: Path) -> None:
+    study = studies.load("small")
+    older = [replace(result(study, entry, 0, 0.8), code=("older",)) for entry in (0, 1)]
+    oldest = [replace(result(study, entry, seed, 0.7), code=("oldest",)) for entry in (0, 1) for seed in (0, 1)]
+    ours = result(study, 0, 2, 0.9)
+    one, two = studies.newest(study, [*older, ours, *oldest], CODE, {})
+    assert (one.results, two.results) == ((ours,), (older[1],))  # never seeds of two versions in one row
+    assert [row.results for row in studies.newest(study, [], CODE, {})] == [(), ()]
+
+
 def test_the_table_says_what_was_reached_beside_what_was_published(folder: Path) -> None:
     study = studies.load("small")
     found = [result(study, 0, seed, accuracy) for seed, accuracy in enumerate((0.9, 0.895, 0.905))]

@@ -79,8 +79,12 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         arguments.pop("function")(**_from_the_top(arguments))
+        sys.stdout.flush()
     except ParamsError as error:
         sys.exit("mnistflow: params.yaml is wrong:\n" + "\n".join(f"  {problem}" for problem in error.problems))
+    except BrokenPipeError:  # whoever read it, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (ValueError, OSError) as error:
         sys.exit(f"mnistflow: {error}")
     except KeyboardInterrupt:
@@ -313,20 +317,33 @@ def study_run(name: str, only: Sequence[str], jobs: int, full: bool) -> None:
 
 
 def study_show(name: str) -> None:
-    """Print what a study has come to, and write it to studies/results/ as Markdown, CSV and figure."""
+    """Print what a study has come to, and write it to studies/results/ as Markdown, CSV and figure.
+
+    What only another version of the code has been run by is shown too, with the commit it was run on.
+    """
     from mnistflow import durations, experiments, figures, studies  # here, because they take seconds to import
     from mnistflow.files import whole, write_csv
 
     code, there, seconds = experiments.code(), experiments.results(), durations.seconds_per_epoch()
     study = studies.load(name)
-    rows = studies.table(study, there, code, seconds)
+    rows = studies.newest(study, there, code, seconds)
     # What was run in full beside what was cut short.
-    in_full = studies.table(studies.load(name, full=True), there, code, seconds)
+    in_full = studies.newest(studies.load(name, full=True), there, code, seconds)
     rows += [row for row, cut in zip(in_full, list(rows), strict=True) if row.results and row.results != cut.results]
     if not any(row.results for row in rows):
-        raise ValueError(f"nothing of {name} has been run by the committed code yet; mnistflow study run {name}")
+        raise ValueError(f"nothing of {name} has been run yet; mnistflow study run {name}")
     cells = [row.cells(study.columns) for row in rows]
-    lines = [f"## {study.title}", "", study.question, "", *studies.markdown(cells)]
+    lines = [f"## {study.title}", "", study.question, ""]
+    for row, shown in zip(rows, cells, strict=True):
+        if row.results and row.results[0].code != code:
+            shown["run on"] = experiments.origin(row.results[0].commit)[0][:7]
+    lines += studies.markdown(cells)
+    if any("run on" in shown for shown in cells):
+        lines += [
+            "",
+            "run on: the commit whose code made the row, which decides results in another way than the code that is "
+            f"here; `mnistflow study run {name}` makes it anew.",
+        ]
     print("\n".join(lines))
     results = studies.FOLDER / "results"
     with whole(results / f"{name}.md") as beside:

@@ -155,7 +155,7 @@ class Train(Block):
     device: Device
     threads: Threads | Literal["auto"]
     report_every: Count  # steps
-    checkpoint_every: Positive  # seconds, within an epoch; after each epoch there is one anyway
+    checkpoint_every: Positive = 30.0  # seconds, within an epoch; after each epoch there is one anyway
     init_from: str | None  # a weights file, or the id of a run; null: fresh weights
 
 

@@ -18,7 +18,7 @@ from mnistflow.experiments import Planned, Result, override
 from mnistflow.files import read_yaml
 from mnistflow.params import Block, Name, ParamsError, nearest
 
-__all__ = ["FOLDER", "Entry", "Experiment", "Row", "Study", "load", "markdown", "names", "table"]
+__all__ = ["FOLDER", "Entry", "Experiment", "Row", "Study", "load", "markdown", "names", "newest", "table"]
 
 FOLDER = Path("studies")
 Overrides = dict[str, JsonValue]
@@ -275,6 +275,13 @@ def table(study: Study, results: Sequence[Result], code: tuple[str, ...], second
         Row(entry, tuple(found for each in entry.experiments if (found := each.find(results, code))), seconds)
         for entry in study.entries
     ]
+
+
+def newest(study: Study, results: Sequence[Result], code: tuple[str, ...], seconds: Mapping[str, float]) -> list[Row]:
+    """As :func:`table`; for an entry that this code has made nothing of, what the newest of other code has made."""
+    codes = dict.fromkeys([code, *(each.code for each in results)])
+    tables = [table(study, results, each, seconds) for each in codes]
+    return [next((row for row in rows if row.results), rows[0]) for rows in zip(*tables, strict=True)]
 
 
 def markdown(cells: Sequence[Mapping[str, str]]) -> list[str]:

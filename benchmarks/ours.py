@@ -1,0 +1,107 @@
+"""What the stages do, from params to the epochs of a training, for a benchmark to run as often as it wants."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from benchmarks import ROOT
+from mnistflow import augment, datasets, devices, models, preprocessing, progress, recipes, stage, studies, training
+from mnistflow.artifacts import Split
+from mnistflow.checkpoints import Checkpoint
+from mnistflow.params import Params, load, parse
+
+__all__ = ["Training", "mnist", "params_of"]
+
+
+def params_of(name: str) -> Params:
+    """The params of an entry of the study of published systems, or (``default``) params.yaml as it is."""
+    if name == "default":
+        return load(ROOT / "params.yaml")
+    (entry,) = (entry for entry in studies.load("seeds").entries if entry.name == name)
+    params, problems = parse(entry.experiments[0].document)
+    assert params is not None, problems
+    return params
+
+
+def mnist(params: Params, raw: Path) -> Split:
+    """The whole training split as these params prepare it.
+
+    Args:
+        params: of which the data set is read as MNIST: a folder of its images gives the same tensors.
+        raw: where MNIST's files are; they are fetched if they are not.
+    """
+    dataset = datasets.build("mnist", {})
+    dataset.fetch(raw, timeout=60)
+    train, _, _ = preprocessing.prepare(
+        dataset.read(raw),
+        dataset="mnist",
+        validation_size=0,
+        normalize=params.preprocess.normalize,
+        pad=params.preprocess.pad,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+    return train
+
+
+class Training:
+    """A training of the first images of a split, with all that the train stage does at each step.
+
+    Args:
+        params: model and recipe.
+        split: the whole of it, on the device.
+        images: how many of them are trained on.
+        seed: of the weights and of the order.
+    """
+
+    def __init__(self, params: Params, split: Split, images: int, seed: int = 0) -> None:
+        self.block, self.recipe = params.model_block, params.recipe_block
+        self.train = replace(
+            split, images=split.images[:images], labels=split.labels[:images], indices=split.indices[:images]
+        )
+        self.device = split.images.device
+        generator = devices.seeded(seed, params.threads, self.device)
+        self.model = models.build(self.block.architecture, split.image_shape, 10, self.block.arguments).to(self.device)
+        self.optimizer = recipes.make_optimizer(self.model.parameters(), **self.recipe.optimizer_arguments)
+        self.loss = recipes.make_loss(self.recipe.loss, label_smoothing=self.recipe.label_smoothing)
+        self.steps = math.ceil(images / self.recipe.batch_size)
+        self.schedule = recipes.make_schedule(
+            self.optimizer, self.recipe.schedule, steps=self.recipe.epochs * self.steps, warmup=self.recipe.warmup
+        )
+        self.state = training.State(self.model, self.optimizer, self.schedule, generator, self.recipe.batch_size)
+        changes = self.recipe.augment
+        self.augment = partial(augment.affine, rotate=changes.rotate, scale=changes.scale, shift=changes.shift)
+
+    def epoch(self) -> float:
+        """Train for one epoch; returns the seconds that it took, start-up and measurements apart."""
+        self.state.epochs.clear()
+        display = progress.Display(1, self.steps, 200)
+        checkpoint = Checkpoint("benchmark", self.device, every=1e9)
+        events = training.fit(
+            self.state,
+            self.train,
+            loss=self.loss,
+            epochs=1,
+            shuffle=self.recipe.shuffle,
+            augment=self.augment,
+            precision=self.recipe.precision,
+        )
+        started = time.perf_counter()
+        with contextlib.redirect_stdout(io.StringIO()), stage.stoppable() as stop:
+            for event in events:
+                display.show(event)
+                if isinstance(event, training.Epoch) or stop.is_asked or checkpoint.is_due():
+                    break
+                stop.now(f"{display.where}; run it again, and it goes on from there")
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        display.close()
+        return self.state.epochs[-1].seconds if self.state.epochs else time.perf_counter() - started
