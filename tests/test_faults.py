@@ -34,7 +34,7 @@ def longer(checkout: Checkout, epochs: int) -> None:
 
 
 def test_a_training_that_is_killed_goes_on_and_ends_in_the_same_bytes(workspace: Checkout) -> None:
-    longer(workspace, 40)
+    longer(workspace, 12)
     workspace.replace("params.yaml", "model: lenet5", "model: mlp")
     workspace.replace("params.yaml", "checkpoint_every: 30.0", "checkpoint_every: 0.05")
     attempts = list(killed_until_done(workspace, "train", kills=3, seed=0))
