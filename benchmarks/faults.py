@@ -1,6 +1,6 @@
 """The faults that docs/reliability.md counts: kills, damaged files, mistakes in params.yaml.
 
-    python benchmarks/faults.py [--kills 20]
+    python -m benchmarks.faults [--kills 20]
 
 In a clone of HEAD, on scikit-learn's digits: training is killed at random moments for each model of params.yaml, the
 other stages half as often, DVC itself as often as these; each is repeated until it is done, and what it leaves is held
@@ -23,18 +23,19 @@ import time
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+from benchmarks import ROOT
 
-from conftest import Checkout  # noqa: E402
-from faults import assert_whole, attempt, children, killed_until_done, stage_command, start, wait_until_gone  # noqa: E402
-from hypothesis import HealthCheck, given, settings  # noqa: E402
-from test_mistakes import mutations  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+sys.path.insert(0, str(ROOT / "tests"))
 
-from mnistflow.check import problems  # noqa: E402
-from mnistflow.files import whole  # noqa: E402
-from mnistflow.params import load  # noqa: E402
+from conftest import Checkout
+from faults import assert_whole, attempt, children, killed_until_done, stage_command, start, wait_until_gone
+from hypothesis import HealthCheck, given, settings
+from test_mistakes import mutations
+from tqdm import tqdm
+
+from mnistflow.check import problems
+from mnistflow.files import whole
+from mnistflow.params import load
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 EPOCHS = {"compact": 3}  # it takes ten times as long as the others

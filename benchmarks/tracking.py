@@ -1,6 +1,6 @@
 """What the record in MLflow costs: the five stages with it and without it, side by side, stage by stage.
 
-    python benchmarks/tracking.py [--pairs N]
+    python -m benchmarks.tracking [--pairs N]
 
 Each pair is one seed, run by the stage scripts themselves on scikit-learn's digits in a clone of HEAD; which of the two
 comes first alternates. Given are medians over the pairs, in seconds of wall clock and of processor time, and the median
@@ -21,9 +21,10 @@ from statistics import median
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import ROOT
+from benchmarks.timing import RESULTS, processor
+
 STAGES = ("download", "preprocess", "train", "evaluate", "plot")
-RESULTS = ROOT / "benchmarks" / "results" / "tracking.md"
 
 Times = tuple[float, float]  # wall clock and processor, in seconds
 
@@ -45,7 +46,7 @@ def main() -> None:
                 for stage, times in run_all(clone, template, seed, tracked).items():
                     taken[stage, tracked].append(times)
     text = report(taken, pairs)
-    RESULTS.write_text(text, encoding="utf-8")
+    (RESULTS / "tracking.md").write_text(text, encoding="utf-8")
     print(text)
 
 
@@ -74,7 +75,7 @@ def run(command: list[str], folder: Path) -> Times:
 def report(taken: dict[tuple[str, bool], list[Times]], pairs: int) -> str:
     """The table, as Markdown."""
     lines = [
-        f"`python benchmarks/tracking.py --pairs {pairs}`: medians of {pairs} pairs on {os.cpu_count()} cores of "
+        f"`python -m benchmarks.tracking --pairs {pairs}`: medians of {pairs} pairs on {os.cpu_count()} cores of "
         f"{processor()}, Python {platform.python_version()}, SQLite store.",
         "",
         "| stage | s without | s with | ratio | processor s without | with |",
@@ -92,16 +93,6 @@ def report(taken: dict[tuple[str, bool], list[Times]], pairs: int) -> str:
         used = [median(times[1] for times in each) for each in (off, on_)]
         lines.append(f"| {stage} | {wall[0]:.2f} | {wall[1]:.2f} | {ratio:.2f} | {used[0]:.2f} | {used[1]:.2f} |")
     return "\n".join(lines) + "\n"
-
-
-def processor() -> str:
-    """What the processor calls itself, where Linux says it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 if __name__ == "__main__":

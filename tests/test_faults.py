@@ -1,6 +1,6 @@
 """Real faults in real checkouts: processes that are killed, disks that are full, folders that cannot be written.
 
-The long form, with more kills and every model, is benchmarks/faults.py.
+The long form, with more kills and every model, is `python -m benchmarks.faults`.
 """
 
 from __future__ import annotations
