@@ -1,4 +1,4 @@
-"""Killing what runs, at any moment, and looking at what is left: for the tests, and for benchmarks/faults.py."""
+"""Killing what runs, at any moment, and looking at what is left: for the tests, and for benchmarks.faults."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mnistflow.files import read_csv, read_json, read_yaml
 from mnistflow.models import load
 from mnistflow.paths import Paths
 
+HANGS = 300  # seconds after which a process that should have ended counts as hanging, however slow the machine
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 # What a stage prints when it has been imported, and its work begins.
@@ -130,7 +131,7 @@ def attempt(
     if kill is not None:
         time.sleep(after)
         process.send_signal(kill)
-    rest, _ = process.communicate(timeout=300)
+    rest, _ = process.communicate(timeout=HANGS)
     return Attempt(process.returncode, printed + rest, time.perf_counter() - begun)
 
 
@@ -204,7 +205,7 @@ def children(process: int) -> list[int]:
     return found
 
 
-def wait_until_gone(processes: Sequence[int], seconds: float = 20) -> None:
+def wait_until_gone(processes: Sequence[int], seconds: float = HANGS) -> None:
     deadline = time.monotonic() + seconds
     while alive := [process for process in processes if is_running(process)]:
         assert time.monotonic() < deadline, f"still running: {alive}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -58,9 +58,10 @@ def begun(kind: str, digits: Splits, device: torch.device = CPU) -> tuple[State,
         momentum=asked.pop("momentum", None),
         nesterov=asked.pop("nesterov", False),
     )
-    schedule = recipes.make_schedule(optimizer, "one_cycle", steps=39, warmup=0.3) if asked.pop("schedule", 0) else None
+    schedule = recipes.make_schedule(optimizer, "one_cycle", steps=18, warmup=0.3) if asked.pop("schedule", 0) else None
     state = State(model, optimizer, schedule, Generator().manual_seed(1), asked.pop("batch_size", 100))
     train, validation = (split.to(device) for split in digits[:2])
+    train = replace(train, images=train.images[:600], labels=train.labels[:600], indices=train.indices[:600])
     run = partial(fit, state, train, loss=recipes.make_loss("cross_entropy"), validation=validation, **asked)
     return state, run
 
@@ -100,7 +101,7 @@ def test_it_ends_as_if_it_had_not_been_interrupted(kind: str, digits: Splits) ->
 
 def test_the_time_that_was_spent_counts(digits: Splits) -> None:
     state, run = begun("sgd", digits)
-    list(islice(run(), 20))
+    list(islice(run(), 10))
     state.started -= 100
     checkpoint = Checkpoint("any", CPU, every=1e9)
     checkpoint.save(state)
@@ -139,7 +140,7 @@ def test_one_that_is_damaged_or_of_another_training_is_set_aside(
 ) -> None:
     checkpoint = Checkpoint("any", CPU, every=1e9)
     state, run = begun("momentum", digits)
-    list(islice(run(), 20))
+    list(islice(run(), 10))
     checkpoint.save(state)
     damage(checkpoint.path)
 
@@ -157,7 +158,7 @@ def test_one_that_is_damaged_or_of_another_training_is_set_aside(
 
 def test_another_training_has_another_one(digits: Splits) -> None:
     state, run = begun("sgd", digits)
-    list(islice(run(), 20))
+    list(islice(run(), 10))
     Checkpoint("one", CPU, every=1e9).save(state)
     assert not Checkpoint("other", CPU, every=1e9).restore(state)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import Checkout
 from faults import (
+    HANGS,
     assert_whole,
     children,
     digests,
@@ -58,14 +59,14 @@ def test_when_dvc_is_killed_its_stage_ends_too_and_the_next_repro_goes_on(worksp
     stages = children(process.pid)
     assert stages
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANGS)
     wait_until_gone(stages)
     assert_whole(workspace)
 
     process = start(workspace, ["dvc", "repro"])
     said = until(process, "train: goes on after")
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-    said += process.communicate(timeout=60)[0]
+    said += process.communicate(timeout=HANGS)[0]
     assert "train: goes on after" in said, said
     assert "train: interrupted; after epoch" in said
     assert "Traceback" not in said
@@ -78,7 +79,7 @@ def test_an_experiment_in_a_copy_goes_on_within_an_epoch(workspace: Checkout) ->
         process = start(workspace, ["dvc", "exp", "run", "--temp", "--name", "long"])
         printed = until(process, said)
         os.killpg(process.pid, signal.SIGINT)
-        rest = process.communicate(timeout=60)[0]
+        rest = process.communicate(timeout=HANGS)[0]
         assert said in printed, printed + rest
 
 
@@ -92,7 +93,7 @@ def test_the_same_training_twice_at_once_is_one_after_the_other(workspace: Check
     assert first.poll() is None
     first.kill()
     first.communicate()
-    said = waiting + second.communicate(timeout=120)[0]
+    said = waiting + second.communicate(timeout=HANGS)[0]
     assert "the same training is under way in another process; waiting" in waiting
     assert "train: goes on after" in said
     assert second.returncode == 0, said
@@ -140,10 +141,10 @@ def test_two_repros_and_an_experiment_at_once_do_not_meet(workspace: Checkout) -
         workspace, ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-S", "model=mlp", "--name", "mlp"]
     )
     second = start(workspace, ["dvc", "repro"])
-    refused = second.communicate(timeout=60)[0]
+    refused = second.communicate(timeout=HANGS)[0]
     assert second.returncode != 0
     assert "Traceback" not in refused
-    said, of_experiment = first.communicate(timeout=200)[0], experiment.communicate(timeout=200)[0]
+    said, of_experiment = first.communicate(timeout=HANGS)[0], experiment.communicate(timeout=HANGS)[0]
     assert (first.returncode, experiment.returncode) == (0, 0), said + of_experiment
     assert workspace.dvc("status").strip() == "Data and pipelines are up to date."
     assert_whole(workspace)
