@@ -196,16 +196,16 @@ def test_inside_a_convolutional_network_there_are_filters_maps_and_strips(digits
     figure = figures.inside(model, digits[2].images[0], 2, NAMES["digits"], "cross_entropy")
     assert texts(figure)[2:9] == [
         "features.0  Conv2d, weights: 6 filters, 5 × 5",
-        "features.0  Conv2d → ReLU: 6 × 28 × 28",
-        "features.2  MaxPool2d: 6 × 14 × 14",
-        "features.3  Conv2d → ReLU: 16 × 10 × 10",
-        "features.5  MaxPool2d: 16 × 5 × 5",
+        "features.0  Conv2d: 6 × 28 × 28",
+        "features.1  MaxPool2d → ReLU: 6 × 14 × 14",
+        "features.3  Conv2d: 16 × 10 × 10",
+        "features.4  MaxPool2d → ReLU: 16 × 5 × 5",
         "classifier.1  Linear → ReLU: 120",
         "classifier.3  Linear → ReLU: 84",
     ]
     drawn = pixels(figure.axes[0])
     layers = [layer.output[0] for layer in layer_outputs(model, digits[2].images[:1])]
-    flowing = [model.get_parameter("features.0.weight").detach()[:, 0], *(layers[i] for i in (1, 2, 4, 5))]
+    flowing = [model.get_parameter("features.0.weight").detach()[:, 0], *(layers[i] for i in (0, 2, 3, 5))]
     expected = [picture for pictures in flowing for picture in pictures] + [layers[8][None], layers[10][None]]
     assert len(drawn) == 1 + len(expected)
     assert all(map(torch.equal, drawn[1:], expected))

@@ -75,6 +75,7 @@ def test_params_are_what_the_script_reads(name: str) -> None:
         "dataset_arguments": ["dataset", "datasets.${dataset}"],
         "model_block": ["model", "models.${model}"],
         "recipe_block": ["recipe", "recipes.${recipe}"],
+        "threads": ["train.threads"],
     }
     read: set[str] = set()
     for chain in attributes(ROOT / "stages" / f"{name}.py", "params"):
