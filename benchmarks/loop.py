@@ -72,7 +72,7 @@ def bare(it: Training) -> float:
     model, optimizer, loss, augment = it.model, it.optimizer, it.loss, it.augment
     images, labels, batch = it.train.images, it.train.labels, it.recipe.batch_size
     layout, small, augments = it.state.layout, batch <= training.TINY, any(it.recipe.augment.model_dump().values())
-    generator, bf16 = it.state.generator, it.recipe.precision == "bf16"
+    generator, bf16 = it.state.generator, it.precision == "bf16"
     model.train()
     if small:
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -18,7 +19,7 @@ from mnistflow.artifacts import Split
 from mnistflow.checkpoints import Checkpoint
 from mnistflow.params import Params, load, parse
 
-__all__ = ["Training", "mnist", "params_of"]
+__all__ = ["Training", "mnist", "params_of", "splits"]
 
 
 def params_of(name: str) -> Params:
@@ -32,7 +33,13 @@ def params_of(name: str) -> Params:
 
 
 def mnist(params: Params, raw: Path) -> Split:
-    """The whole training split as these params prepare it.
+    """All training images as these params prepare them; for the arguments, see :func:`splits`."""
+    preprocess = params.preprocess.model_copy(update={"validation_size": 0})
+    return splits(params.model_copy(update={"preprocess": preprocess}), raw)[0]
+
+
+def splits(params: Params, raw: Path) -> tuple[Split, Split, Split]:
+    """Training, validation and test split as these params prepare them.
 
     Args:
         params: of which the data set is read as MNIST: a folder of its images gives the same tensors.
@@ -40,16 +47,15 @@ def mnist(params: Params, raw: Path) -> Split:
     """
     dataset = datasets.build("mnist", {})
     dataset.fetch(raw, timeout=60)
-    train, _, _ = preprocessing.prepare(
+    return preprocessing.prepare(
         dataset.read(raw),
         dataset="mnist",
-        validation_size=0,
+        validation_size=params.preprocess.validation_size,
         normalize=params.preprocess.normalize,
         pad=params.preprocess.pad,
-        seed=0,
+        seed=params.seed,
         device=torch.device("cpu"),
     )
-    return train
 
 
 class Training:
@@ -60,9 +66,17 @@ class Training:
         split: the whole of it, on the device.
         images: how many of them are trained on.
         seed: of the weights and of the order.
+        precision: instead of the recipe's.
     """
 
-    def __init__(self, params: Params, split: Split, images: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        params: Params,
+        split: Split,
+        images: int,
+        seed: int = 0,
+        precision: Literal["auto", "fp32", "bf16"] | None = None,
+    ) -> None:
         self.block, self.recipe = params.model_block, params.recipe_block
         self.train = replace(
             split, images=split.images[:images], labels=split.labels[:images], indices=split.indices[:images]
@@ -77,6 +91,7 @@ class Training:
             self.optimizer, self.recipe.schedule, steps=self.recipe.epochs * self.steps, warmup=self.recipe.warmup
         )
         self.state = training.State(self.model, self.optimizer, self.schedule, generator, self.recipe.batch_size)
+        self.precision = training.computed_in(precision or self.recipe.precision, self.model, self.device)
         changes = self.recipe.augment
         self.augment = partial(augment.affine, rotate=changes.rotate, scale=changes.scale, shift=changes.shift)
 
@@ -92,7 +107,7 @@ class Training:
             epochs=1,
             shuffle=self.recipe.shuffle,
             augment=self.augment,
-            precision=self.recipe.precision,
+            precision=self.precision,
         )
         started = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()), stage.stoppable() as stop:

@@ -33,6 +33,7 @@ def main() -> None:
     if paths.start.is_symlink():
         models.start_from(model, block.architecture, paths.start)
         print(f"train: starts from {paths.start.readlink()}")
+    precision = training.computed_in(recipe.precision, model, device)
     steps = math.ceil(len(train) / recipe.batch_size)
     optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
     schedule = recipes.make_schedule(optimizer, recipe.schedule, steps=recipe.epochs * steps, warmup=recipe.warmup)
@@ -45,6 +46,7 @@ def main() -> None:
             "recipe": {params.recipe: recipe.model_dump()},
             "seed": params.seed,
             "threads": params.threads,
+            "precision": precision,
             "device": devices.describe(device),
             "code": [sha256(Path(__file__)), provenance.code_digest(training, models, recipes, augment, devices)],
             "torch": version("torch"),
@@ -52,7 +54,7 @@ def main() -> None:
     )
     print(
         f"train: {params.model} ({models.parameter_count(model):,} parameters) by recipe {params.recipe} "
-        f"on {devices.describe(device)}, {len(train):,} images"
+        f"on {devices.describe(device)} in {precision}, {len(train):,} images"
     )
 
     plain_loss = recipes.make_loss(recipe.loss)
@@ -73,7 +75,7 @@ def main() -> None:
                 epochs=recipe.epochs,
                 shuffle=recipe.shuffle,
                 augment=partial(augment.affine, rotate=changes.rotate, scale=changes.scale, shift=changes.shift),
-                precision=recipe.precision,
+                precision=precision,
                 validation=validation,
                 test=test,
                 keep=recipe.keep,
@@ -107,7 +109,7 @@ def main() -> None:
                 "parameters": models.parameter_count(model),
                 **history.summary(),
                 "device": device.type,
-                "precision": recipe.precision,
+                "precision": precision,
                 "threads": params.threads,
             },
         )

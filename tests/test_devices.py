@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +24,14 @@ def test_asking_for_a_device_that_is_not_there_is_an_error(name: str) -> None:
         return
     with pytest.raises(ValueError, match=f"there is no device '{name}' on this machine; there is: .*cpu"):
         devices.resolve(name)
+
+
+def test_bf16_is_multiplied_where_the_processor_says_so() -> None:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
+    except OSError:
+        pytest.skip("only Linux lists what its processor can do")
+    assert devices.multiplies_bf16(torch.device("cpu")) == bool({"amx_bf16", "avx512_bf16"}.intersection(flags))
 
 
 def test_seeding_repeats_everything_and_sets_the_threads() -> None:

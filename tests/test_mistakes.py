@@ -130,7 +130,7 @@ def one_step(chosen: Params) -> None:
         loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
         epochs=1,
         shuffle=recipe.shuffle,
-        precision=recipe.precision,
+        precision=training.computed_in(recipe.precision, model, torch.device("cpu")),
         validation=split,
         keep=recipe.keep,
         patience=recipe.patience,

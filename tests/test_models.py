@@ -120,6 +120,16 @@ def test_compact_is_small() -> None:
     assert 50_000 < models.parameter_count(models.build("compact", (1, 28, 28), 10, {})) <= 100_000
 
 
+def test_fast_has_the_layers_that_it_says() -> None:
+    arguments = {"widths": [16, 16, 32], "hidden": 64}
+    # three convolutions and their normalisations, 800-64-10 dense
+    expected = 16 * 25 + 16 * 16 * 9 + 32 * 16 * 9 + 2 * (16 + 16 + 32) + 64 * (800 + 1) + 10 * (64 + 1)
+    assert models.parameter_count(models.build("fast", (1, 28, 28), 10, arguments)) == expected
+    models.build("fast", (1, 11, 11), 10, arguments)
+    with pytest.raises(ShapeError, match="at least 11 x 11 pixels, not 11 x 10"):
+        models.build("fast", (1, 11, 10), 10, arguments)
+
+
 @pytest.mark.parametrize(("padding", "least"), [(0, 16), (2, 12)])
 def test_lenet5_refuses_images_that_are_too_small(padding: int, least: int) -> None:
     models.build("lenet5", (1, least, least), 10, {"padding": padding})
@@ -174,6 +184,9 @@ def test_the_weights_of_an_mlp_start_as_asked(init: dict[str, Any], std: float) 
         ("convnet", {"kernels": [1], "hidden": [], "kernel_size": 0}, "kernel_size: must be 1 to 99"),
         ("convnet", {"kernels": [1], "hidden": [], "dropout": 1.0}, "dropout: must be at least 0"),
         ("compact", {"width": 0}, "width: must be 1 to 4096"),
+        ("fast", {"widths": [8, 8], "hidden": 8}, r"widths: must be three numbers from 1 to 4096, not \[8, 8\]"),
+        ("fast", {"widths": [8, 8, 0], "hidden": 8}, "widths: must be three numbers"),
+        ("fast", {"widths": [8, 8, 8], "hidden": 0}, "hidden: must be 1 to 100,000"),
         ("mlp", {"hidden": [8, 0]}, "hidden: every width must be 1 to 1,000,000"),
         ("mlp", {"hidden": [8], "dropout": 1.0}, "dropout: must be at least 0 and less than 1"),
         ("lenet5", {"padding": -1}, "padding: must be 0 to 512"),

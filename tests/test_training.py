@@ -12,10 +12,10 @@ import torch
 from conftest import ROOT, Splits
 from torch import Generator, Tensor, nn
 
-from mnistflow import augment, inference, models, recipes
+from mnistflow import augment, devices, inference, models, recipes
 from mnistflow.artifacts import Split
 from mnistflow.params import load
-from mnistflow.training import Diverged, Epoch, History, State, Step, fit
+from mnistflow.training import WIDE, Diverged, Epoch, History, State, Step, computed_in, fit
 
 PARAMS = load(ROOT / "params.yaml")
 
@@ -117,7 +117,7 @@ def test_every_model_by_every_recipe_comes_to_the_same_bits_again(model: str, re
             epochs=1,
             shuffle=how.shuffle,
             augment=partial(augment.affine, **how.augment.model_dump()),
-            precision=how.precision,
+            precision=computed_in(how.precision, network, torch.device("cpu")),
         )
         for _ in islice(events, 3):
             pass
@@ -133,6 +133,16 @@ def test_bf16_learns_like_fp32(digits: Splits) -> None:
     assert accuracies[0] is not None
     assert accuracies[0] > 0.9
     assert accuracies[1] == pytest.approx(accuracies[0], abs=0.03)
+
+
+def test_auto_is_bf16_for_wide_convolutions_where_the_processor_has_it() -> None:
+    cpu = torch.device("cpu")
+    fast = "bf16" if devices.multiplies_bf16(cpu) else "fp32"
+    assert computed_in("auto", network("compact", width=WIDE), cpu) == fast
+    assert computed_in("auto", network("compact", width=WIDE // 2 - 1), cpu) == "fp32"
+    assert computed_in("auto", network("mlp", hidden=[512]), cpu) == "fp32"
+    assert computed_in("bf16", network("mlp", hidden=[512]), cpu) == "bf16"
+    assert computed_in("fp32", network("compact", width=WIDE), cpu) == "fp32"
 
 
 def test_augmentation_is_applied_to_each_batch_and_to_nothing_else(digits: Splits) -> None:

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-__all__ = ["available", "describe", "repeatable", "resolve", "seeded"]
+__all__ = ["available", "describe", "multiplies_bf16", "repeatable", "resolve", "seeded"]
 
 
 def available() -> list[str]:
@@ -36,6 +36,16 @@ def resolve(name: str) -> torch.device:
 def describe(device: torch.device) -> str:
     """The device for people: its name and, on CUDA, the card's."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether there are instructions to multiply matrices of bfloat16: on a CPU AMX or AVX-512's, on CUDA Ampere's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):  # which is new in PyTorch
+        return False
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def repeatable(threads: int, device: torch.device) -> None:

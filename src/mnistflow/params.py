@@ -97,7 +97,7 @@ class Recipe(Block):
     schedule: Literal["constant", "one_cycle"] = "constant"
     warmup: Annotated[float, Field(gt=0, lt=1)] | None = None
     augment: Augment = Augment()
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
     patience: Count | None = None
     keep: Literal["best", "last"] = "last"
     monitor: Literal["validation", "test", "none"] = "validation"

@@ -16,18 +16,23 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mnistflow import devices
 from mnistflow.artifacts import Split
 from mnistflow.inference import logits_of, measure
 from mnistflow.recipes import Loss
 
-__all__ = ["Diverged", "Epoch", "History", "State", "Step", "fit"]
+__all__ = ["Diverged", "Epoch", "History", "State", "Step", "computed_in", "fit"]
 
 
 ADVICE = "lower lr in the recipe, or take an experiment's change back: git checkout params.yaml"
 LOOK_EVERY = 200  # steps between two looks at whether the losses are numbers: on a card, each waits for it
 TINY = 4  # images a step; up to so many, oneDNN prepares a convolution for longer than it takes without
 GATHERED = 4096  # images that are brought into the order of an epoch at once
+WIDE = 16  # channels into a convolution; from so many on, bfloat16 multiplies faster than it costs to convert
 PROBED = 1000  # images that a network is tried on for whether it still tells them apart
+
+
+Precision = Literal["fp32", "bf16"]
 
 
 class Diverged(ArithmeticError):
@@ -99,6 +104,22 @@ class State:
         return next((epoch for epoch in reversed(self.epochs) if epoch.best), None)
 
 
+def computed_in(precision: Literal["auto", "fp32", "bf16"], model: nn.Module, device: torch.device) -> Precision:
+    """What a network is computed in.
+
+    Args:
+        precision: ``auto`` stands for ``bf16`` where the device multiplies in it and the network has a convolution of
+            16 channels or more, and for ``fp32`` everywhere else: dense layers and narrow convolutions gain little or
+            lose (``python -m benchmarks.precision``).
+        model: the network.
+        device: that it is on.
+    """
+    if precision != "auto":
+        return precision
+    is_wide = any(isinstance(module, nn.Conv2d) and module.in_channels >= WIDE for module in model.modules())
+    return "bf16" if is_wide and devices.multiplies_bf16(device) else "fp32"
+
+
 def fit(
     state: State,
     train: Split,
@@ -107,7 +128,7 @@ def fit(
     epochs: int,
     shuffle: bool,
     augment: Callable[[Tensor, Generator], Tensor] | None = None,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     validation: Split | None = None,
     test: Split | None = None,
     plain_loss: Loss | None = None,
