@@ -7,7 +7,7 @@ import io
 import math
 import time
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +17,7 @@ from benchmarks import ROOT
 from mnistflow import augment, datasets, devices, models, preprocessing, progress, recipes, stage, studies, training
 from mnistflow.artifacts import Split
 from mnistflow.checkpoints import Checkpoint
+from mnistflow.datasets import Published
 from mnistflow.params import Params, load, parse
 
 __all__ = ["Training", "mnist", "params_of", "splits"]
@@ -45,10 +46,8 @@ def splits(params: Params, raw: Path) -> tuple[Split, Split, Split]:
         params: of which the data set is read as MNIST: a folder of its images gives the same tensors.
         raw: where MNIST's files are; they are fetched if they are not.
     """
-    dataset = datasets.build("mnist", {})
-    dataset.fetch(raw, timeout=60)
     return preprocessing.prepare(
-        dataset.read(raw),
+        _original(raw),
         dataset="mnist",
         validation_size=params.preprocess.validation_size,
         normalize=params.preprocess.normalize,
@@ -56,6 +55,13 @@ def splits(params: Params, raw: Path) -> tuple[Split, Split, Split]:
         seed=params.seed,
         device=torch.device("cpu"),
     )
+
+
+@cache
+def _original(raw: Path) -> Published:
+    dataset = datasets.build("mnist", {})
+    dataset.fetch(raw, timeout=60)
+    return dataset.read(raw)
 
 
 class Training:

@@ -52,6 +52,16 @@ def test_outside_of_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         experiments.results()
 
 
+def test_what_ran_before_a_module_was_written_is_of_one_code(workspace: Checkout) -> None:
+    for name in ("one.txt", "two.txt", "src/mnistflow/models/three.py"):
+        (workspace.folder / name).write_text("", encoding="utf-8")
+        workspace.git("add", name)
+        workspace.git("commit", "--quiet", "--message", name)
+    code = "from mnistflow import experiments; print(*experiments._codes(['HEAD~2', 'HEAD~1', 'HEAD']), sep='\\n')"
+    one, two, three = workspace.run(sys.executable, "-c", code, PYTHONPATH="src").splitlines()
+    assert one == two != three
+
+
 def test_a_study_goes_on_where_it_was_stopped(workspace: Checkout) -> None:
     (workspace.folder / "studies" / "tiny.yaml").write_text(STUDY, encoding="utf-8")
     workspace.git("add", "--all")

@@ -220,7 +220,9 @@ def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
         "--batch-check=%(objectname)",
         text="".join(f"{commit}:{name}\n" for commit in commits for name in names),
     ).splitlines()
-    return [tuple(lines[i * len(names) : (i + 1) * len(names)]) for i in range(len(commits))]
+    # Of a file that is not there git says which commit lacks it.
+    digests = ["missing" if line.endswith(" missing") else line for line in lines]
+    return [tuple(digests[i * len(names) : (i + 1) * len(names)]) for i in range(len(commits))]
 
 
 def _contents(names: Sequence[str]) -> list[str | None]:
