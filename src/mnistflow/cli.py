@@ -326,10 +326,10 @@ def study_show(name: str) -> None:
 
     code, there, seconds = experiments.code(), experiments.results(), durations.seconds_per_epoch()
     study = studies.load(name)
-    rows = studies.newest(study, there, code, seconds)
-    # What was run in full beside what was cut short.
-    in_full = studies.newest(studies.load(name, full=True), there, code, seconds)
-    rows += [row for row, cut in zip(in_full, list(rows), strict=True) if row.results and row.results != cut.results]
+    short, full = (studies.newest(each, there, code, seconds) for each in (study, studies.load(name, full=True)))
+    rows = []
+    for row, in_full in zip(short, full, strict=True):  # what was run in full below what was cut short
+        rows += [row, in_full] if in_full.results and in_full.results != row.results else [row]
     if not any(row.results for row in rows):
         raise ValueError(f"nothing of {name} has been run yet; mnistflow study run {name}")
     cells = [row.cells(study.columns) for row in rows]
