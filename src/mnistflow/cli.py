@@ -353,9 +353,9 @@ def study_show(name: str) -> None:
     there_are = [row for row in rows if row.results]
     figure = figures.study(
         study.title,
-        {row.entry.name: row.accuracies for row in there_are},
-        {row.entry.name: row.entry.expected for row in there_are if row.entry.expected is not None},
-        {row.entry.name: [result.history for result in row.results] for row in there_are},
+        {row.entry.label: row.accuracies for row in there_are},
+        {row.entry.label: row.entry.expected for row in there_are if row.entry.expected is not None},
+        {row.entry.label: [result.history for result in row.results] for row in there_are},
     )
     figures.save(figure, results / f"{name}.png", dpi=110)
     print(f"\nwritten to {results / name}.md, .csv and .png")

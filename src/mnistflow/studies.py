@@ -77,6 +77,7 @@ class Entry:
     """A system that is studied, with all its seeds."""
 
     name: str
+    label: str  # the name; "-full" behind it for what is otherwise cut short
     title: str
     published: str
     expected: tuple[float, float] | None  # test accuracy, percent
@@ -180,6 +181,7 @@ def _entry(
 ) -> Entry:
     changes = {**study.set, **block.set}
     uncut, cut = _changed(base, changes), {**changes, **({} if full else block.limit)}
+    suffix = "-full" if full and block.limit else ""
     experiments = []
     for seed in study.seeds:
         overrides = {"seed": seed, **cut}
@@ -187,13 +189,13 @@ def _entry(
         chosen, problems = params.parse(document)
         if chosen is None or problems:
             raise ParamsError([f"{path}: {name}: {problem}" for problem in problems])
-        suffix = "-full" if full and block.limit else ""
         experiments.append(Experiment(f"{path.stem}-{name}-{seed}{suffix}", overrides, document, chosen.chosen()))
     whole, _ = params.parse(uncut)
     assert whole is not None
-    expected = None if full and block.limit else block.expected
+    expected = None if suffix else block.expected
     return Entry(
         name=name,
+        label=f"{name}{suffix}",
         title=block.title,
         published=block.published,
         expected=None if expected is None else (expected[0], expected[1]),
@@ -247,7 +249,7 @@ class Row:
         epochs = [int(_number(result.train["epochs"])) for result in self.results]
         seconds = [self.seconds[each.weights] for each in self.results if each.weights in self.seconds]
         found = {
-            "entry": self.entry.name,
+            "entry": self.entry.label,
             "system": self.entry.title,
             "published %": self.entry.published,
             "expected %": "{:.1f} to {:.1f}".format(*self.entry.expected) if self.entry.expected else "",
