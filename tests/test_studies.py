@@ -85,8 +85,9 @@ def test_an_entry_is_the_params_with_its_changes(folder: Path) -> None:
 
 
 def test_in_full_nothing_is_cut_short(folder: Path) -> None:
-    (one, other) = studies.load("small", full=True).entries
-    assert (one.label, other.label) == ("one-full", other.name)
+    (one, _) = studies.load("small", full=True).entries
+    (cut, _) = studies.load("small").entries
+    assert (one.name, one.label, cut.label) == ("one", "one-full", "one")
     assert one.experiments[0].name == "small-one-0-full"
     assert one.experiments[0].chosen["recipes.seed-003.epochs"] == 3
     assert one.expected is None  # that is what it comes to when it is cut short
