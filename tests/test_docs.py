@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from operator import truediv
 from pathlib import Path
+from statistics import mean, median, stdev
 
 import pytest
 from conftest import ROOT
@@ -27,6 +30,28 @@ def test_the_figures_of_the_published_systems_are_those_of_their_study() -> None
     assert shown.keys() == {"seed-000", "seed-001", "seed-002", "seed-003", "seed-004"}
     for name, accuracy in shown.items():
         assert f"{accuracy} (5)" == reached[name]
+
+
+def test_the_figures_of_speed_are_those_of_the_benchmarks() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = ROOT / "benchmarks" / "results"
+    measured = json.loads((results / "seeds.json").read_text(encoding="utf-8"))["measured"]
+    five = [measured[f"seed-00{number}"] for number in range(5)]
+    for row in (
+        [f"{median(each['published']):.1f}" for each in five],
+        [f"{median(each['ours']):.2f}" for each in five],
+        [f"{each['ratio']['median']:.1f}" for each in five],
+    ):
+        assert f"| {' | '.join(row)} |" in text
+    short = json.loads((results / "time_to_accuracy.json").read_text(encoding="utf-8"))["measured"]
+    for name in ("fast99", "fast994"):
+        accuracies = [100 * value for value in short[name]["accuracies"]]
+        said = f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f} %"
+        assert re.search(rf"recipe={name} +# {re.escape(said)}", text)
+        times = median(map(truediv, short[name]["seconds"], short["reference"]["seconds"]))
+        assert f"{times:.2f} times" in text.replace("\n", " ")
+    loops = json.loads((results / "loop.json").read_text(encoding="utf-8"))["measured"].values()
+    assert f"at most {100 * (max(each['ratio']['median'] for each in loops) - 1):.0f} %" in text
 
 
 def test_the_figures_of_the_lessons_are_those_of_the_studies() -> None:
