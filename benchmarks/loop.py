@@ -3,7 +3,7 @@
     python -m benchmarks.loop [NAME...] [--rounds N] [--seconds S] [--device cuda]
 
 The bare loop has the same network, batches, order, optimizer, augmentation, precision, layout and threads, everything
-in memory, and nothing besides: no progress, no loss kept, no checkpoint, no signal looked at. Given are microseconds a
+in memory, and nothing besides: no progress, no loss kept, no checkpoint, no signal looked at. Given are the times of a
 step and the median over rounds of the ratio of the two, with quartiles: 1.00 is the floor.
 """
 
