@@ -18,12 +18,11 @@ def main() -> None:
         raise ParamsError(found)
     # Where DVC, which follows links, sees what the user brings change; also in the copies that it runs experiments in.
     params = load()
-    link(paths.source / params.dataset, datasets.build(params.dataset, params.dataset_arguments).source)
-    link(paths.start, start_weights(params))
-    # What the links follow from, and nothing else: whoever brings something else, or applies an experiment that did,
-    # has this file changed, and the links made anew.
-    brought = params.dataset_arguments.get("path")
-    write_json(paths.checked, {"dataset": params.dataset, "path": brought, "init_from": params.train.init_from})
+    images = datasets.build(params.dataset, params.dataset_arguments).source
+    link(paths.source / params.dataset, images, otherwise="nothing\n")
+    link(paths.start / "given", start_weights(params))
+    # Whoever brings other images, or applies an experiment that did, has this changed, and the link made anew.
+    write_json(paths.checked / params.dataset, {"images": None if images is None else str(images)})
 
 
 if __name__ == "__main__":

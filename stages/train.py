@@ -30,9 +30,10 @@ def main() -> None:
     test = read_split(paths.test_split).to(device) if recipe.monitor == "test" else None
 
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments).to(device)
-    if paths.start.is_symlink():
-        models.start_from(model, block.architecture, paths.start)
-        print(f"train: starts from {paths.start.readlink()}")
+    start = paths.start / "given"
+    if start.is_symlink():
+        models.start_from(model, block.architecture, start)
+        print(f"train: starts from {start.readlink()}")
     precision = training.computed_in(recipe.precision, model, device)
     steps = math.ceil(len(train) / recipe.batch_size)
     optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
@@ -41,7 +42,7 @@ def main() -> None:
     determinants = provenance.digest(
         {
             "data": [train.digest, held_out.digest, test.digest if test is not None else None],
-            "start": sha256(paths.start),
+            "start": sha256(start) if start.is_symlink() else None,
             "model": {params.model: block.model_dump()},
             "recipe": {params.recipe: recipe.model_dump()},
             "seed": params.seed,

@@ -113,13 +113,17 @@ def test_what_must_outlive_an_experiment_belongs_to_the_main_repository(
     assert files.project_root() == (tmp_path / "main").resolve()
 
 
-def test_a_link_leads_to_what_was_brought_and_says_nothing_otherwise(tmp_path: Path) -> None:
-    path, target = tmp_path / "below" / "link", tmp_path / "images"
-    target.mkdir()
-    for _ in range(2):
+def test_a_link_leads_to_what_was_brought(tmp_path: Path) -> None:
+    path, images, others = tmp_path / "below" / "link", tmp_path / "images", tmp_path / "others"
+    images.mkdir()
+    for target in (images, images, others):
         files.link(path, target)
         assert path.readlink() == target
-        files.link(path, None)
-        assert not path.is_symlink()
-        assert path.read_text(encoding="utf-8") == "nothing\n"
-    assert [each.name for each in path.parent.iterdir()] == ["link"]
+        assert list(path.parent.iterdir()) == [path]
+    files.link(path, None, otherwise="nothing\n")
+    assert not path.is_symlink()
+    assert path.read_text(encoding="utf-8") == "nothing\n"
+    files.link(path, images)
+    files.link(path, None)
+    assert list(path.parent.iterdir()) == []
+    assert images.is_dir()

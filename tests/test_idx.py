@@ -189,7 +189,7 @@ def test_a_folder_of_the_user_is_taken_instead_of_the_mirror(mirror: Mirror, tmp
     mirror.folder.rename(own / subfolder)
     mirror.folder = own / subfolder
     dataset = small(FashionMNIST, mirror, path=own)
-    assert dataset.source == own
+    assert dataset.own == own
     dataset.fetch(tmp_path / "raw", timeout=5)
     assert files_in(tmp_path / "raw") == sorted(dataset.checksums)
     assert mirror.requests == []
@@ -243,5 +243,5 @@ def test_a_folder_is_that_of_the_project_whatever_the_current_one(
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(ROOT)
-    assert FashionMNIST(path="images").source == FashionMNIST(path="~/images").source == tmp_path / "images"
-    assert FashionMNIST().source is None
+    assert FashionMNIST(path="images").own == FashionMNIST(path="~/images").own == tmp_path / "images"
+    assert FashionMNIST().own is None

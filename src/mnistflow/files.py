@@ -38,7 +38,6 @@ __all__ = [
     "write_json",
 ]
 
-
 def project_root() -> Path:
     """The main repository: what must outlive the run belongs there.
 
@@ -99,15 +98,24 @@ def _is_alive(process: str) -> bool:
     return True
 
 
-def link(path: Path, target: Path | None) -> None:
-    """Make ``path`` a link to what the user brings, an absolute path; if that is nothing, a file that says so."""
+def link(path: Path, target: Path | None, otherwise: str | None = None) -> None:
+    """Make ``path`` a link to what the user brings, an absolute path.
+
+    Args:
+        path: of the link.
+        target: None if that is nothing.
+        otherwise: what a plain file says in the place of the link then; None: there is nothing in its place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
-    if target is None:
-        beside.write_text("nothing\n", encoding="utf-8")  # of an empty file DVC would warn
-    else:
+    if target is not None:
         beside.symlink_to(target)
+    elif otherwise is not None:
+        beside.write_text(otherwise, encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)
+        return
     beside.replace(path)
 
 

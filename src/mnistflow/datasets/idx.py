@@ -45,9 +45,9 @@ class IDX(Dataset):
     image_size = (28, 28)
 
     def __init__(self, *, path: str | None = None) -> None:
-        self.source = None if path is None else named_folder(path)
-        if self.source is not None and not self.source.is_dir():
-            raise ValueError(f"path: there is no folder {self.source}; name one with the IDX files, or write null")
+        self.own = None if path is None else named_folder(path)  # where the user has the files already
+        if self.own is not None and not self.own.is_dir():
+            raise ValueError(f"path: there is no folder {self.own}; name one with the IDX files, or write null")
 
     @property
     def subfolder(self) -> Path:
@@ -85,12 +85,12 @@ class IDX(Dataset):
             return
 
         count = len(missing)
-        if self.source is None:
+        if self.own is None:
             missing = self._from_main_repository(folder, missing)
         if missing:
             with tempfile.TemporaryDirectory(prefix=STAGING, dir=folder) as temporary:
                 staging = Path(temporary)
-                found = self._from_named(staging, missing) if self.source else self._from_network(staging, timeout)
+                found = self._from_named(staging, missing) if self.own else self._from_network(staging, timeout)
                 for name in missing:
                     self._put(found / name, target, "take another source")
         print(f"{self.name}: {count} files verified and put into {target}")
@@ -147,14 +147,14 @@ class IDX(Dataset):
 
     def _from_named(self, staging: Path, names: list[str]) -> Path:
         """Take the files from the folder that the user named; those that are kept plain may be compressed there."""
-        assert self.source is not None
+        assert self.own is not None
         for name in names:
             forms = [name] if name.endswith(".gz") else [name, f"{name}.gz"]
-            candidates = [self.source / sub / form for sub in ("", self.subfolder) for form in forms]
+            candidates = [self.own / sub / form for sub in ("", self.subfolder) for form in forms]
             source = next((path for path in candidates if path.is_file()), None)
             if source is None:
                 wanted = " (or ".join(forms) + ")" * (len(forms) - 1)
-                raise ValueError(f"datasets.{self.name}.path: there is no {wanted} in {self.source}")
+                raise ValueError(f"datasets.{self.name}.path: there is no {wanted} in {self.own}")
             try:
                 _copy(source, staging / name)
             except (gzip.BadGzipFile, EOFError) as error:

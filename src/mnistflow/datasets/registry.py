@@ -43,7 +43,7 @@ class Dataset(ABC):
     classes: tuple[str, ...] | None  # their names, by label; None where only reading the files tells
     training_images: int | None  # None where only reading the files tells
     image_size: tuple[int, int]  # height, width
-    source: Path | None = None  # the folder that the user brings, absolute
+    source: Path | None = None  # the folder of images that the user brings and may change, absolute
 
     @abstractmethod
     def fetch(self, folder: Path, timeout: float) -> None:
