@@ -20,7 +20,7 @@ from mnistflow.checkpoints import Checkpoint
 from mnistflow.datasets import Published
 from mnistflow.params import Params, load, parse
 
-__all__ = ["Training", "mnist", "params_of", "splits"]
+__all__ = ["Training", "mnist", "original", "params_of", "splits"]
 
 
 def params_of(name: str) -> Params:
@@ -47,7 +47,7 @@ def splits(params: Params, raw: Path) -> tuple[Split, Split, Split]:
         raw: where MNIST's files are; they are fetched if they are not.
     """
     return preprocessing.prepare(
-        _original(raw),
+        original(raw),
         dataset="mnist",
         validation_size=params.preprocess.validation_size,
         normalize=params.preprocess.normalize,
@@ -58,7 +58,8 @@ def splits(params: Params, raw: Path) -> tuple[Split, Split, Split]:
 
 
 @cache
-def _original(raw: Path) -> Published:
+def original(raw: Path) -> Published:
+    """MNIST as it was published; its files are fetched if they are not there."""
     dataset = datasets.build("mnist", {})
     dataset.fetch(raw, timeout=60)
     return dataset.read(raw)

@@ -10,6 +10,7 @@ import time
 from mnistflow import devices, evaluation, models, stage, tracking
 from mnistflow.artifacts import read_split
 from mnistflow.files import write_csv, write_json
+from mnistflow.inference import placed
 from mnistflow.params import load
 from mnistflow.paths import Paths
 
@@ -21,7 +22,7 @@ def main() -> None:
     print(f"evaluate: on {devices.describe(device)}")
 
     model, card = models.load(paths.weights)
-    test = read_split(paths.test_split).to(device)
+    test = placed(read_split(paths.test_split), device)
     with tracking.recording(params, paths, card.determinants) as record:
         started = time.perf_counter()
         result = evaluation.evaluate(model.to(device), test, card.loss, params.evaluate.batch_size)

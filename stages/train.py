@@ -13,6 +13,7 @@ from mnistflow import augment, devices, diagnostics, durations, models, provenan
 from mnistflow.artifacts import read_split
 from mnistflow.checkpoints import Checkpoint
 from mnistflow.files import sha256, write_csv, write_json
+from mnistflow.inference import placed
 from mnistflow.params import load
 from mnistflow.paths import Paths
 from mnistflow.progress import Display
@@ -24,10 +25,10 @@ def main() -> None:
     device = devices.resolve(params.train.device)
     generator = devices.seeded(params.seed, params.threads, device)
 
-    train = read_split(paths.train_split).to(device)
+    train = placed(read_split(paths.train_split), device)
     held_out = read_split(paths.validation_split)
-    validation = held_out.to(device) if recipe.uses_validation else None
-    test = read_split(paths.test_split).to(device) if recipe.monitor == "test" else None
+    validation = placed(held_out, device) if recipe.uses_validation else None
+    test = placed(read_split(paths.test_split), device) if recipe.monitor == "test" else None
 
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments).to(device)
     start = paths.start / "given"

@@ -108,3 +108,34 @@ def test_tensors_that_do_not_fit_together_are_refused(digits: Splits, tmp_path: 
         write_split(path, wrong)
         with pytest.raises(ValueError, match=message):
             read_split(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory is whose")
+def test_images_stay_in_their_file_until_they_are_used(digits: Splits, tmp_path: Path) -> None:
+    many = 40_000
+    split = replace(
+        digits[1],
+        images=torch.zeros(many, 1, 28, 28),
+        labels=torch.zeros(many, dtype=torch.int64),
+        indices=torch.arange(many),
+    )
+    write_split(tmp_path / "split.safetensors", split)
+    program = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT / "src")!r})
+from mnistflow.artifacts import read_split
+
+def own():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+before = own()
+split = read_split(Path("split.safetensors"))
+print(len(split), split.images.nbytes, own() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True)
+    count, size, held = map(int, done.stdout.split())
+    assert count == many
+    assert size > 100e6
+    assert held < size / 4

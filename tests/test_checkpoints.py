@@ -45,8 +45,10 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def begun(kind: str, digits: Splits, device: torch.device = CPU) -> tuple[State, Callable[[], Iterator[Step | Epoch]]]:
-    """A fresh training of a kind, and what runs it."""
+def begun(
+    kind: str, digits: Splits, device: torch.device = CPU, place: torch.device | None = None
+) -> tuple[State, Callable[..., Iterator[Step | Epoch]]]:
+    """A fresh training of a kind on a device, its images there or in another place, and what runs it."""
     asked = {"optimizer": "sgd", "lr": 0.05, "epochs": 3, "keep": "last", "shuffle": True, **KINDS[kind]}
     architecture, arguments = asked.pop("model")
     torch.manual_seed(0)
@@ -60,7 +62,7 @@ def begun(kind: str, digits: Splits, device: torch.device = CPU) -> tuple[State,
     )
     schedule = recipes.make_schedule(optimizer, "one_cycle", steps=18, warmup=0.3) if asked.pop("schedule", 0) else None
     state = State(model, optimizer, schedule, Generator().manual_seed(1), asked.pop("batch_size", 100))
-    train, validation = (split.to(device) for split in digits[:2])
+    train, validation = (split.to(place or device) for split in digits[:2])
     train = replace(train, images=train.images[:600], labels=train.labels[:600], indices=train.indices[:600])
     run = partial(fit, state, train, loss=recipes.make_loss("cross_entropy"), validation=validation, **asked)
     return state, run

@@ -24,7 +24,7 @@ FLOORS = [
     {"inference"},
     {"models", "datasets", "augment"},
     {"recipes", "artifacts", "params", "paths"},
-    {"devices", "splits", "durations"},
+    {"devices", "splits", "durations", "graphs"},
     {"files", "provenance"},
     {"__init__"},
 ]

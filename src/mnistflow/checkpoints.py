@@ -159,7 +159,7 @@ def _restore(state: State, tensors: Mapping[str, Tensor], metadata: Mapping[str,
     lists = {name: tensors[name].tolist() for name in LISTS}
     # In place: whoever has begun to read the state's epochs goes on reading them.
     state.epochs[:] = [Epoch(**row, **{name: lists[name][index] for name in LISTS}) for index, row in enumerate(rows)]
-    state.order = tensors["order"].to(device) if "order" in tensors else None
+    state.order = tensors.get("order")
     state.losses = tensors["losses"].to(device) if "losses" in tensors else None
     state.lrs = tensors["lrs"].tolist()
     state.started = time.perf_counter() - float(str(metadata["seconds"]))

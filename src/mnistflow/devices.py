@@ -6,7 +6,9 @@ import os
 
 import torch
 
-__all__ = ["available", "describe", "multiplies_bf16", "repeatable", "resolve", "seeded"]
+__all__ = ["available", "describe", "has_room", "multiplies_bf16", "repeatable", "resolve", "seeded"]
+
+SHARE = 0.5  # of a card's free memory that images may take; the rest is for what is computed from them
 
 
 def available() -> list[str]:
@@ -38,6 +40,11 @@ def describe(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether images of so many bytes fit beside what is computed from them; for a CPU they are mapped from a file."""
+    return device.type != "cuda" or size <= SHARE * torch.cuda.mem_get_info(device)[0]
+
+
 def multiplies_bf16(device: torch.device) -> bool:
     """Whether there are instructions to multiply matrices of bfloat16: on a CPU AMX or AVX-512's, on CUDA Ampere's."""
     if device.type == "cuda":
@@ -62,6 +69,8 @@ def repeatable(threads: int, device: torch.device) -> None:
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False  # the default of convolutions, and not what float32 means
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # where streams and graphs are made that name none
 
 
 def seeded(seed: int, threads: int, device: torch.device) -> torch.Generator:

@@ -36,8 +36,8 @@ def layers(model: nn.Module, split: Split, loss: Loss, count: int = 1000) -> lis
     a sigmoid or tanh far from its bend.
 
     Args:
-        model: on the device of the split.
-        split: with at least one image.
+        model: on any device.
+        split: with at least one image; on any device.
         loss: of logits and labels.
         count: how many images at most.
 
@@ -63,7 +63,8 @@ def layers(model: nn.Module, split: Split, loss: Loss, count: int = 1000) -> lis
                 hooks.callback(module.register_forward_hook(see_layer).remove)
             elif isinstance(module, ACTIVATION_TYPES):
                 hooks.callback(module.register_forward_hook(see_activation).remove)
-        value = loss(model(split.images[:count]), split.labels[:count])
+        device = next(model.parameters()).device
+        value = loss(model(split.images[:count].to(device)), split.labels[:count].to(device))
         gradients = torch.autograd.grad(value, [module.weight for module in passed])
     return [
         Layer(

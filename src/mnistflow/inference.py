@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mnistflow import devices
 from mnistflow.artifacts import Split
 from mnistflow.files import read_csv
 from mnistflow.recipes import Loss, LossName
@@ -22,6 +23,7 @@ __all__ = [
     "layer_outputs",
     "logits_of",
     "measure",
+    "placed",
     "probabilities",
     "read_predictions",
 ]
@@ -41,6 +43,11 @@ class LayerOutput:
         return type(self.module).__name__
 
 
+def placed(split: Split, device: torch.device) -> Split:
+    """A split on the device that works with it, or, where it would fill that, as it is: it is brought in parts then."""
+    return split.to(device) if devices.has_room(device, split.images.nbytes) else split
+
+
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; afterwards each module is back in its own."""
@@ -58,15 +65,16 @@ def logits_of(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     """Run a network in evaluation mode over images of any number, a batch at a time.
 
     Args:
-        model: on the device of the images; left in the mode it was in.
-        images: (N, C, H, W) float32, normalised.
+        model: left in the mode it was in.
+        images: (N, C, H, W) float32, normalised; on any device: a batch at a time is brought to the network's.
         batch_size: how many at once.
 
     Returns:
-        (N, classes) float32, on the device of the images.
+        (N, classes) float32, on the device of the network.
     """
+    device = next(model.parameters()).device
     with evaluating(model):
-        return torch.cat([model(batch) for batch in images.split(batch_size)])
+        return torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
 
 
 @torch.inference_mode()
@@ -100,8 +108,9 @@ def layer_outputs(model: nn.Module, images: Tensor) -> list[LayerOutput]:
 def measure(model: nn.Module, split: Split, loss: Loss, batch_size: int = 1000) -> tuple[float, float]:
     """Mean loss over the images of a split, and accuracy (0 to 1)."""
     logits = logits_of(model, split.images, batch_size)
-    right = int((logits.argmax(dim=1) == split.labels).sum())
-    return float(loss(logits, split.labels)), right / len(split)
+    labels = split.labels.to(logits.device)
+    right = int((logits.argmax(dim=1) == labels).sum())
+    return float(loss(logits, labels)), right / len(split)
 
 
 def probabilities(logits: Tensor, loss: LossName) -> Tensor:

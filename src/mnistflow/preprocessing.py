@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from mnistflow.artifacts import Inputs, Split
-from mnistflow.datasets import Published
+from mnistflow.datasets import LabelledImages, Published
 from mnistflow.files import sha256
 from mnistflow.provenance import digest
 from mnistflow.splits import stratified
 
 __all__ = ["moments", "prepare", "summary"]
+
+PART = 4096  # images that are worked on at once, so that memory holds the data once
 
 
 def moments(images: Tensor) -> tuple[float, float]:
@@ -25,7 +27,8 @@ def moments(images: Tensor) -> tuple[float, float]:
     Args:
         images: uint8, at least one pixel.
     """
-    counts = torch.bincount(images.flatten(), minlength=256).tolist()  # of each grey level
+    parts = [part.flatten().bincount(minlength=256) for part in images.split(PART)]
+    counts = torch.stack(parts).sum(dim=0).tolist()  # of each grey level
     total = sum(counts)
     mean = sum(level * count for level, count in enumerate(counts)) / total
     variance = math.fsum(count * (level - mean) ** 2 for level, count in enumerate(counts)) / total
@@ -71,14 +74,14 @@ def prepare(
         mean, std = normalize
     inputs = Inputs(dataset, classes, pad, mean, std)
 
-    def split(images: Tensor, labels: Tensor, indices: Tensor) -> Split:
-        return Split(inputs.normalise(images.to(device)).cpu(), labels, indices, inputs)
+    def split(of: LabelledImages, indices: Tensor) -> Split:
+        height, width = of.images.shape[1:]
+        images = torch.empty(len(indices), 1, height + 2 * pad, width + 2 * pad)
+        for place, chosen in zip(images.split(PART), indices.split(PART), strict=True):
+            place.copy_(inputs.normalise(of.images[chosen].to(device)))
+        return Split(images, of.labels[indices], indices, inputs)
 
-    return (
-        split(train.images[kept], train.labels[kept], kept),
-        split(train.images[held_out], train.labels[held_out], held_out),
-        split(test.images, test.labels, torch.arange(len(test.labels))),
-    )
+    return split(train, kept), split(train, held_out), split(test, torch.arange(len(test.labels)))
 
 
 def summary(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import ClassVar, Literal
 
@@ -18,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mnistflow import devices
 from mnistflow.artifacts import Split
+from mnistflow.graphs import Captured, Stepping
 from mnistflow.inference import logits_of, measure
 from mnistflow.recipes import Loss
 
@@ -46,7 +48,7 @@ class Step:
     epoch: int  # from 1
     step: int  # of this epoch, from 1
     steps: int  # in an epoch
-    batch_loss: Tensor = field(repr=False)  # a scalar, on the device of the network
+    batch_loss: Tensor = field(repr=False)  # a scalar, on the device of the network; the next step may overwrite it
 
     @property
     def loss(self) -> float:
@@ -86,7 +88,7 @@ class State:
     epochs: list[Epoch] = field(default_factory=list)  # that have ended
     best_weights: dict[str, Tensor] = field(default_factory=dict)  # of the best of them, where that is kept
     # Of the epoch under way:
-    order: Tensor | None = None  # (N,) int64, of the training images; None: theirs, or no epoch is under way
+    order: Tensor | None = None  # (N,) int64 on the CPU, of the training images; None: theirs, or between epochs
     losses: Tensor | None = None  # (steps,); of the steps done, and 0
     lrs: list[float] = field(default_factory=list)  # of the steps done
     started: float = 0.0  # on the clock of time.perf_counter
@@ -134,13 +136,15 @@ def fit(
     plain_loss: Loss | None = None,
     keep: Literal["best", "last"] = "last",
     patience: int | None = None,
+    capture: bool = True,
 ) -> Iterator[Step | Epoch]:
     """Train a network, one epoch after the other; when the iterator ends, it carries the weights to keep.
 
     Args:
         state: a fresh one, or one that a training with the same arguments has left: it goes on from there and ends in
             the same weights, bit for bit. Changed in place.
-        train: the whole training split, in memory; the last batch may be smaller.
+        train: the whole training split, on the device of the network or on the CPU, where it may be mapped from a file
+            that is larger than memory; the last batch may be smaller.
         loss: of logits and labels, the mean over a batch.
         epochs: at most so many passes over ``train``.
         shuffle: whether each epoch takes a new random order.
@@ -151,6 +155,7 @@ def fit(
         plain_loss: for these measurements, where ``loss`` has a part that only training wants, such as smoothing.
         keep: the weights that the model carries in the end: of the epoch that was ``best`` on validation, or ``last``.
         patience: end after so many epochs without a better one on validation; None trains to the end.
+        capture: on a card, compute a step as one CUDA graph; the numbers are the same.
 
     Yields:
         A :class:`Step` after each step, an :class:`Epoch` after each epoch.
@@ -161,28 +166,36 @@ def fit(
     """
     assert validation or (keep == "last" and patience is None)
     model, optimizer, schedule, generator = state.model, state.optimizer, state.schedule, state.generator
-    device, layout, batch_size = train.images.device, state.layout, state.batch_size
-    autocast = torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+    device, layout, batch_size = next(model.parameters()).device, state.layout, state.batch_size
+    on_card = device.type == "cuda"
+    # What a CUDA graph casts it must cast in each replay, so nothing is kept from one cast for the next there.
+    in_bf16 = partial(torch.autocast, device.type, torch.bfloat16, cache_enabled=not on_card)
+    autocast = in_bf16() if precision == "bf16" else contextlib.nullcontext()
     model.train()
     steps = math.ceil(len(train) / batch_size)
+
+    def take_step(images: Tensor, labels: Tensor) -> Tensor:
+        with _convolutions(onednn=batch_size > TINY):
+            with autocast:
+                logits = model(images.contiguous(memory_format=layout))  # (B, classes)
+            batch_loss = loss(logits.float(), labels)
+            optimizer.zero_grad()
+            batch_loss.backward()
+        optimizer.step()
+        return batch_loss.detach()
+
+    step_of: Stepping = Captured(take_step, optimizer, device) if on_card and capture else take_step
 
     while len(state.epochs) < epochs and not _is_patience_over(state, patience):
         number = len(state.epochs) + 1
         if state.losses is None:
             state.started = time.perf_counter()
-            state.order = torch.randperm(len(train), generator=generator).to(device) if shuffle else None
+            state.order = torch.randperm(len(train), generator=generator) if shuffle else None
             state.losses = torch.zeros(steps, device=device)
-        for step, (images, labels) in enumerate(_batches(train, state), start=len(state.lrs)):
+        for step, (images, labels) in enumerate(_batches(train, state, device), start=len(state.lrs)):
             if augment is not None:
                 images = augment(images, generator)
-            with _convolutions(onednn=batch_size > TINY):
-                with autocast:
-                    logits = model(images.contiguous(memory_format=layout))  # (B, classes)
-                batch_loss = loss(logits.float(), labels)
-                optimizer.zero_grad()
-                batch_loss.backward()
-            optimizer.step()
-            batch_loss = batch_loss.detach()
+            batch_loss = step_of(images, labels)
             state.losses[step] = batch_loss
             state.lrs.append(optimizer.param_groups[0]["lr"])
             if schedule is not None:
@@ -226,16 +239,19 @@ def fit(
         model.load_state_dict(state.best_weights)
 
 
-def _batches(split: Split, state: State) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of an epoch from the next step on, images (B, C, H, W) and labels (B,), in the state's order."""
+def _batches(split: Split, state: State, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of an epoch from the next step on, images (B, C, H, W) and labels (B,), in the state's order.
+
+    They are brought to the device in parts of many steps: a split that lies elsewhere needs no more room than that.
+    """
     size = max(1, GATHERED // state.batch_size)  # steps
     first = len(state.lrs)
     # From the start of a part, also for an epoch that goes on within it: where numbers lie in memory can decide how
     # their sums are rounded.
     for step in range(first - first % size, math.ceil(len(split) / state.batch_size), size):
         here = slice(step * state.batch_size, (step + size) * state.batch_size)
-        chosen = here if state.order is None else state.order[here]
-        parts = (tensor[chosen].split(state.batch_size) for tensor in (split.images, split.labels))
+        chosen = here if state.order is None else state.order[here].to(split.images.device)
+        parts = (tensor[chosen].to(device).split(state.batch_size) for tensor in (split.images, split.labels))
         yield from islice(zip(*parts, strict=True), max(0, first - step), None)
 
 

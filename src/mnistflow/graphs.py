@@ -1,0 +1,107 @@
+"""A step of training on a card as one CUDA graph: one launch in the place of dozens.
+
+A card computes a small batch faster than a program can ask for the parts of it, one after the other. What was recorded
+once as a graph is asked for as a whole. How it is done, and what may not happen meanwhile: PyTorch's documentation,
+"CUDA semantics", section "CUDA Graphs".
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+__all__ = ["Captured", "Stepping"]
+
+Stepping = Callable[[Tensor, Tensor], Tensor]
+"""Images (B, C, H, W) and labels (B,) to the loss, a scalar; the weights have taken a step."""
+
+WARM = 3  # steps that are computed as they are first: in them libraries set up what a recording must not hold
+
+
+class Captured:
+    """A step of training that is recorded, and replayed from then on.
+
+    The numbers are those of the step itself. A batch of another size than the recorded one (the last of an epoch, say)
+    is computed as it is. A recording works on the same memory each time: the loss that it gives is overwritten by the
+    next step.
+
+    Args:
+        step: forward, backward and update, without anything that waits for the card.
+        optimizer: that takes the step. Its learning rates stay numbers for whoever looks at them between two steps; in
+            a step they are tensors, because a recording would hold a number for ever.
+        device: the card.
+    """
+
+    def __init__(self, step: Stepping, optimizer: Optimizer, device: torch.device) -> None:
+        self._step = step
+        self._groups = optimizer.param_groups
+        self._rates = [torch.full((), group["lr"], device=device) for group in self._groups]
+        self._numbers = [group["lr"] for group in self._groups]  # that the tensors hold
+        self._stream = torch.cuda.Stream(device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._images: Tensor  # of the recording, as its labels and loss
+        self._labels: Tensor
+        self._loss: Tensor
+        self._seen: torch.Size | None = None  # the shape of the last images
+        self._times = 0  # in a row
+        self._works = True
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Take a step; for the arguments see :data:`Stepping`."""
+        self._hear_rates()
+        if self._graph is None and self._works:
+            self._times = self._times + 1 if images.shape == self._seen else 1
+            self._seen = images.shape
+            if self._times > WARM:
+                self._record(images, labels)
+        if self._graph is None or images.shape != self._images.shape:
+            return self._computed(images, labels)
+        self._images.copy_(images)
+        self._labels.copy_(labels)
+        self._graph.replay()
+        return self._loss
+
+    def _hear_rates(self) -> None:
+        """Bring learning rates that have changed to the card."""
+        for index, group in enumerate(self._groups):
+            if group["lr"] != self._numbers[index]:
+                self._numbers[index] = group["lr"]
+                self._rates[index].fill_(group["lr"])
+
+    @contextlib.contextmanager
+    def _with_rates(self, **options: bool) -> Iterator[None]:
+        """Give the optimizer its learning rates as tensors, and those of some options that it has."""
+        before = [dict(group) for group in self._groups]
+        for rate, group in zip(self._rates, self._groups, strict=True):
+            group.update({"lr": rate, **{name: value for name, value in options.items() if name in group}})
+        try:
+            yield
+        finally:
+            for group, old in zip(self._groups, before, strict=True):
+                group.update(old)
+
+    def _computed(self, images: Tensor, labels: Tensor) -> Tensor:
+        """A step as it is; beside the stream of everything else, as a recording wants what comes before it."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream), self._with_rates():
+            loss = self._step(images, labels)
+        self._stream.synchronize()
+        return loss
+
+    def _record(self, images: Tensor, labels: Tensor) -> None:
+        """Record a step; nothing is computed. Where that cannot be done, say so and do without."""
+        self._images, self._labels = torch.empty_like(images), torch.empty_like(labels)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with self._with_rates(capturable=True), torch.cuda.graph(graph, stream=self._stream):
+                self._loss = self._step(self._images, self._labels)
+        except RuntimeError as error:
+            self._works = False
+            said = str(error).strip().partition("\n")[0]
+            print(f"train: steps are launched part by part, because none could be recorded: {said}", flush=True)
+            return
+        self._graph = graph

@@ -1,0 +1,68 @@
+"""A step that is recorded on a card and replayed gives what it gives when it is computed part by part."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import Splits
+from test_checkpoints import KINDS, begun, outcome
+from torch import Tensor, nn
+
+from mnistflow import devices, recipes
+from mnistflow.graphs import WARM, Captured
+
+CUDA = torch.device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_of_recorded_steps_ends_in_the_same_bits(kind: str, digits: Splits) -> None:
+    outcomes = []
+    for capture in (True, False):
+        devices.repeatable(1, CUDA)
+        state, run = begun(kind, digits, CUDA)
+        list(run(capture=capture))
+        outcomes.append(outcome(state))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_that_are_brought_in_parts_give_the_same_bits(kind: str, digits: Splits) -> None:
+    outcomes = []
+    for place in (CUDA, torch.device("cpu")):
+        devices.repeatable(1, CUDA)
+        state, run = begun(kind, digits, CUDA, place)
+        list(run())
+        outcomes.append(outcome(state))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.gpu
+def test_it_is_recorded_and_a_new_learning_rate_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    devices.repeatable(1, CUDA)
+    model = nn.Linear(4, 2).to(CUDA)
+    optimizer = recipes.make_optimizer(model.parameters(), "sgd", lr=0.1)
+
+    def step(images: Tensor, labels: Tensor) -> Tensor:
+        loss = nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    captured = Captured(step, optimizer, CUDA)
+    images, labels = torch.rand(8, 4, device=CUDA), torch.arange(8, device=CUDA) % 2
+    launches = []
+    for _ in range(WARM + 3):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            captured(images, labels)
+        launches.append(sum(event.count for event in profile.key_averages() if event.key == "aten::linear"))
+    assert launches[:WARM] == [1] * WARM
+    assert launches[-1] == 0
+    before = model.weight.detach().clone()
+    optimizer.param_groups[0]["lr"] = 0.0
+    captured(images, labels)
+    assert torch.equal(model.weight, before)
+    assert optimizer.param_groups[0]["lr"] == 0.0
+    assert capsys.readouterr().out == ""
