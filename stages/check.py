@@ -7,7 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from mnistflow import datasets, stage
 from mnistflow.check import problems, start_weights
-from mnistflow.files import link, write_json
+from mnistflow.files import link, note, write_json
 from mnistflow.params import ParamsError, load
 from mnistflow.paths import Paths
 
@@ -19,10 +19,13 @@ def main() -> None:
     # Where DVC, which follows links, sees what the user brings change; also in the copies that it runs experiments in.
     params = load()
     images = datasets.build(params.dataset, params.dataset_arguments).source
+    weights = start_weights(params)
     link(paths.source / params.dataset, images, otherwise="nothing\n")
-    link(paths.start / "given", start_weights(params))
-    # Whoever brings other images, or applies an experiment that did, has this changed, and the link made anew.
-    write_json(paths.checked / params.dataset, {"images": None if images is None else str(images)})
+    link(paths.start / "given", weights)
+    # Who clones, or applies an experiment that brought something else, has another note here than DVC remembers, or
+    # none: the links are made anew.
+    note(paths.brought / "links.json", {"images": images, "weights": weights})
+    write_json(paths.checked, {"params.yaml": "checked"})
 
 
 if __name__ == "__main__":

@@ -127,3 +127,8 @@ def test_a_link_leads_to_what_was_brought(tmp_path: Path) -> None:
     files.link(path, None)
     assert list(path.parent.iterdir()) == []
     assert images.is_dir()
+
+    files.note(path, {"images": images, "weights": None})
+    assert files.read_json(path) == {"images": str(images)}
+    files.note(path, {"images": None, "weights": None})
+    assert not path.exists()

@@ -17,5 +17,5 @@ def test_paths_are_those_of_dvc_yaml() -> None:
 @pytest.mark.parametrize("text", ["stages: {}", "vars: [{paths: {raw: data}}]", "vars:\n- paths:\n    row: data\n"])
 def test_a_file_without_the_paths_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match="vars must hold one block `paths` with exactly these keys: checked, source"):
+    with pytest.raises(ValueError, match="vars must hold one block `paths` with exactly these keys: checked, brought"):
         Paths.load(tmp_path / "dvc.yaml")

@@ -104,7 +104,7 @@ def test_every_path_of_a_stage_is_one_that_its_script_uses(name: str) -> None:
     # checked is there for the order alone; source is for DVC, which sees through it what the user brings. What check
     # links to is no output of it: DVC would delete it.
     order_only = {"checked", "source"} if name == "download" else set()
-    links = {"source"} if name == "check" else set()
+    links = {"source", "start"} if name == "check" else set()
     assert {path.partition(".")[0] for path in used} - links == declared - order_only
 
 
@@ -278,6 +278,7 @@ def test_a_folder_of_images_is_learned_under_the_names_of_its_classes(recorded: 
 
 def test_training_goes_on_from_given_weights(recorded: Checkout) -> None:
     (recorded.folder / "start.safetensors").write_bytes((recorded.folder / "models/model.safetensors").read_bytes())
+    first = recorded.read("metrics/history.csv")
     before = read_csv(recorded.folder / "metrics/history.csv")
     (run,) = re.findall(r"recorded as run (\w+)", recorded.mnistflow("track"))
 
@@ -292,7 +293,15 @@ def test_training_goes_on_from_given_weights(recorded: Checkout) -> None:
     assert ran(output) == ["check", "train"]
     # As in another clone, or after an experiment from elsewhere: the link is made again, and nothing else.
     fetched.unlink()
+    (recorded.folder / "data" / "brought" / "links.json").unlink()
     assert ran(recorded.dvc("repro", "train")) == ["check"]
+    # What was brought is gone, and is not wanted any more.
+    (recorded.folder / "start.safetensors").unlink()
+    assert "train.init_from: there is no file" in recorded.dvc("repro", "--force", "check", status=None)
+    recorded.git("checkout", "params.yaml")
+    assert ran(recorded.dvc("repro", "train")) == ["check"]  # DVC remembers what came of fresh weights
+    assert not fetched.is_symlink()
+    assert recorded.read("metrics/history.csv") == first
     assert f"train: starts from {recorded.folder / 'start.safetensors'}" in output
     after = read_csv(recorded.folder / "metrics/history.csv")
     assert float(after[0]["train_loss"]) < float(before[0]["train_loss"])

@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # training runs without pydantic
 
 __all__ = [
     "link",
+    "note",
     "parse_yaml",
     "project_root",
     "read_csv",
@@ -118,6 +119,15 @@ def link(path: Path, target: Path | None, otherwise: str | None = None) -> None:
         path.unlink(missing_ok=True)
         return
     beside.replace(path)
+
+
+def note(path: Path, brought: Mapping[str, Path | None]) -> None:
+    """Write down what the user brings, by name, as JSON; there is no such file where that is nothing."""
+    named = {name: str(target) for name, target in brought.items() if target is not None}
+    if named:
+        write_json(path, named)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

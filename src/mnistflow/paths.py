@@ -14,7 +14,8 @@ __all__ = ["Paths"]
 class Paths:
     """The block ``paths`` under ``vars`` in dvc.yaml, relative to the folder of that file."""
 
-    checked: Path  # a folder with a marker for the data set: params.yaml was found to be right
+    checked: Path  # marker: params.yaml was found to be right
+    brought: Path  # a folder with links.json, which names what the user brings, or without
     source: Path  # a folder with a link for the data set to the images that the user brings; a plain file: nothing
     start: Path  # a folder with a link `given` to the weights that training starts from; without: fresh ones
     raw: Path  # a folder for each data set, with its original files
