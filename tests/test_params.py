@@ -75,6 +75,7 @@ def test_the_committed_file_has_the_form_that_dvc_writes(tmp_path: Path) -> None
         ("recipes.default.loss", "mse", "recipes.default.label_smoothing: belongs to cross_entropy"),
         ("recipes.default.schedule", "constant", "recipes.default.warmup: must be null with schedule: constant"),
         ("preprocess.validation_size", 0, "recipes.default.monitor: there is no validation split"),
+        ("evaluate.robustness", 1, "evaluate.robustness: expected boolean; got 1"),
     ],
 )
 def test_a_mistake_is_named_by_its_path(path: str, value: object, message: str) -> None:
@@ -92,6 +93,20 @@ def test_choosing_on_validation_needs_a_validation_split(key: str, value: object
     (problem,) = params.parse(document)[1]
     assert problem.startswith(f"recipes.default.{key}: ")
     assert "validation split" in problem
+
+
+def test_a_file_from_before_robustness_stands_for_the_same_result() -> None:
+    document = copy.deepcopy(DOCUMENT)
+    del document["evaluate"]["robustness"]
+    before, problems = params.parse(document)
+    assert problems == []
+    assert before is not None
+    now, _ = params.parse(changed("evaluate.robustness", False))
+    assert now is not None
+    assert before.chosen() == now.chosen()
+    assert {path for path in now.chosen() if path.startswith("evaluate.")} == {
+        f"evaluate.{name}" for name in ("device", "threads", "batch_size", "max_shift")
+    }
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "Train",
     "argument_problems",
     "form_problems",
+    "leaves",
     "load",
     "nearest",
     "parse",
@@ -166,6 +167,7 @@ class Evaluate(Block):
     threads: Threads
     batch_size: Count
     max_shift: Annotated[int, Field(ge=0, le=100)]  # also measured on images moved by up to so many pixels
+    robustness: bool = True  # also measured on corrupted images
 
 
 class Plot(Block):
@@ -227,8 +229,9 @@ class Params(Block):
         """What the chosen result rests on, flattened to dotted paths.
 
         Left out are the blocks that were not chosen, and what changes no figure: where files come from, what is
-        reported while waiting, how figures are drawn, where runs are recorded. So are the devices that the weights
-        rest on, because ``auto`` says nothing: the record names those that were taken.
+        reported while waiting, how figures are drawn, where runs are recorded, whether robustness is measured beside
+        the other figures. So are the devices that the weights rest on, because ``auto`` says nothing: the record names
+        those that were taken.
         """
         tree = self.model_dump(include={"seed", "dataset", "model", "recipe"})
         tree["datasets"] = {self.dataset: {k: v for k, v in self.dataset_arguments.items() if k != "path"}}
@@ -236,8 +239,8 @@ class Params(Block):
         tree["recipes"] = {self.recipe: self.recipe_block.model_dump()}
         tree["preprocess"] = self.preprocess.model_dump(exclude={"device"})
         tree["train"] = {"threads": self.threads}
-        tree["evaluate"] = self.evaluate.model_dump()
-        return dict(_leaves(tree, ""))
+        tree["evaluate"] = self.evaluate.model_dump(exclude={"robustness"})
+        return dict(leaves(tree))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -302,6 +305,15 @@ def form_problems(path: str, form: type[BaseModel], document: JsonValue) -> list
     except ValidationError as error:
         return [f"{path}: {line}" for line in _explain(error, form, document)]
     return []
+
+
+def leaves(tree: Mapping[str, object], prefix: str = "") -> typing.Iterator[tuple[str, JsonValue]]:
+    """The values of nested mappings, each with its dotted path, which begins with ``prefix``."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", typing.cast(JsonValue, value)
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
@@ -445,11 +457,3 @@ def _shown(value: JsonValue) -> str:
 
 def _simple(value: JsonValue) -> typing.TypeGuard[bool | None]:
     return value is None or isinstance(value, bool)
-
-
-def _leaves(tree: Mapping[str, object], prefix: str) -> typing.Iterator[tuple[str, JsonValue]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", typing.cast(JsonValue, value)
