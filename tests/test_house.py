@@ -16,7 +16,7 @@ SOURCE = ROOT / "src" / "mnistflow"
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"studies", "lineage", "comparison", "verification"},
+    {"studies", "lineage", "comparison", "verification", "gates"},
     {"check"},
     {"experiments", "checkpoints"},
     {"tracking", "figures", "progress", "stage"},

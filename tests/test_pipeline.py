@@ -165,6 +165,7 @@ def test_a_change_runs_only_what_depends_on_it(workspace: Checkout) -> None:
         ("experiment: mnistflow", "experiment: other"),
         ("timeout: 10.0", "timeout: 5.0"),
         ("report_every: 200", "report_every: 100"),
+        ("min_accuracy:\n", "min_accuracy: 0.5\n"),
     ):
         workspace.replace("params.yaml", old, new)
     assert ran(workspace.dvc("repro")) == ["check"]
