@@ -214,12 +214,17 @@ def restore(wanted: str) -> None:
 
 
 def compare(wanted: Sequence[str], figure: Path) -> None:
-    """Print runs side by side: their metrics, and the params in which they differ; draw their curves."""
+    """Print runs side by side: their metrics, and the params in which they differ; draw their curves.
+
+    Of two runs on the same test images, also whether the difference in their accuracy is more than chance.
+    """
     from mnistflow import comparison, figures, studies, tracking  # here, because they take seconds to import
 
     params = load()
     runs = [tracking.find(params.tracking, each) for each in wanted]
     print("\n".join(studies.markdown(comparison.rows(runs))))
+    if len(runs) == 2:
+        print("\n" + comparison.verdict(runs, [tracking.predictions(params.tracking, run.id) for run in runs]))
     drawn = {
         name: found
         for name in ("val_accuracy", "test_accuracy", "train_loss")
