@@ -1,4 +1,4 @@
-# make repro   set up, then run the pipeline; ends with the result
+# make repro   set up, then run the pipeline; ends with the result, and fails where it misses a gate of params.yaml
 # make test    set up, then run all tests
 # make lint    set up, then ruff and a strict type check
 # make ui      the MLflow UI on 127.0.0.1
@@ -19,6 +19,7 @@ export PATH := $(BIN):$(PATH)
 repro: $(READY)
 	dvc repro
 	@PYTHONPATH=src python -m mnistflow show
+	@PYTHONPATH=src python -m mnistflow gate
 
 test: $(READY)
 	python -m pytest --numprocesses 4 --dist loadgroup --durations 40 --durations-min 5

@@ -22,16 +22,24 @@ def main() -> None:
     print(f"evaluate: on {devices.describe(device)}")
 
     model, card = models.load(paths.weights)
-    test = placed(read_split(paths.test_split), device)
+    test, validation = placed(read_split(paths.test_split), device), placed(read_split(paths.validation_split), device)
+    batch_size = params.evaluate.batch_size
     with tracking.recording(params, paths, card.determinants) as record:
         started = time.perf_counter()
-        result = evaluation.evaluate(model.to(device), test, card.loss, params.evaluate.batch_size)
+        result = evaluation.evaluate(model.to(device), test, card.loss, batch_size, validation)
+        shifts = evaluation.shift_accuracies(model, test, params.evaluate.max_shift, batch_size)
+        robustness = evaluation.Robustness(result.accuracy)
+        if params.evaluate.robustness:
+            robustness = evaluation.robustness(model, test, result.accuracy, batch_size)
         seconds = time.perf_counter() - started
-        shifts = evaluation.shift_accuracies(model, test, params.evaluate.max_shift, params.evaluate.batch_size)
+        speed = evaluation.speed(model, test, batch_size)
         write_csv(paths.predictions, result.rows(test))
-        write_json(paths.test_metrics, {**result.summary(), "shift_accuracies": shifts, "device": device.type})
-        record.evaluation(seconds)
+        write_csv(paths.robustness, robustness.rows())
+        figures = {**result.summary(), "robust_accuracy": robustness.accuracy, "shift_accuracies": shifts}
+        write_json(paths.test_metrics, {**figures, "device": device.type})
+        record.evaluation(seconds, speed.images_per_second, speed.latency)
     print(f"evaluate: {result.accuracy:.2%} of {len(test):,} test images right, mean loss {result.loss:.4f}")
+    print(f"evaluate: {speed.images_per_second:,.0f} images a second, one alone in {1000 * speed.latency:.2f} ms")
 
 
 if __name__ == "__main__":

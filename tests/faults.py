@@ -29,7 +29,7 @@ OUTPUTS = {
     "download": ["raw"],
     "preprocess": ["train_split", "validation_split", "test_split", "data_metrics"],
     "train": ["weights", "train_metrics", "history", "steps", "layers"],
-    "evaluate": ["predictions", "test_metrics"],
+    "evaluate": ["predictions", "test_metrics", "robustness"],
     "plot": ["figures"],
 }
 

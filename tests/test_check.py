@@ -59,6 +59,7 @@ def test_the_committed_file_is_right(params: Path) -> None:
         ("path:\n", "path: nowhere\n", "datasets.mnist.path: there is no folder "),
         ("dataset: mnist", "dataset: folder", "datasets.folder.path: name the folder of your images, laid out as "),
         ("validation_size: 0.1", "validation_size: 0.000001", "preprocess.validation_size: 1e-06 of mnist's 60000"),
+        ("  robustness: true\n", "", "evaluate.robustness: is missing; write true, or false"),
         ("path:\n", "path: ~nobody-of-this-name/x\n", "datasets.mnist.path: there is no folder "),
         ("    - 256", "    - 1000000000000000000", "models.mlp.hidden: every width must be 1 to 1,000,000"),
         ("validation_size: 0.1", "validation_size: 60000", "preprocess.validation_size: 60000 of mnist's 60000"),

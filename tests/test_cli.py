@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+from typing import Any
 
 import pytest
 from conftest import Checkout
@@ -17,7 +19,7 @@ COMMAND = (sys.executable, "-m", "mnistflow")
 
 def test_help_names_every_command(clean: Checkout) -> None:
     output = clean.run(*COMMAND, "--help", PYTHONPATH="src")
-    for command in ("show", "track", "ui", "data"):
+    for command in ("show", "gate", "track", "ui", "data"):
         assert f"\n    {command} " in output
     assert "mnistflow: error: the following arguments are required: command" in clean.run(
         *COMMAND, status=2, PYTHONPATH="src"
@@ -52,6 +54,39 @@ def test_show_without_a_result_says_what_to_do(clean: Checkout, tmp_path: Path) 
     assert below.startswith("mnistflow: there is no result in this folder yet")
     outside = Checkout(tmp_path).run(*COMMAND, "show", status=1, PYTHONPATH=source)
     assert outside == f"mnistflow: there is no dvc.yaml in {tmp_path} or above it; run this in a clone of the project\n"
+
+
+def test_gates_pass_or_fail_and_change_no_result(workspace: Checkout) -> None:
+    assert workspace.mnistflow("gate") == "no gate is set; evaluate.gates in params.yaml has those there are\n"
+    figures: Any = read_json(workspace.folder / "metrics" / "evaluate.json")
+    worst = min(each["recall"] for each in figures["classes"])
+    workspace.replace("params.yaml", "min_accuracy:\n", f"min_accuracy: {figures['accuracy']}\n")
+    workspace.replace("params.yaml", "max_loss:\n", "max_loss: 100\n")
+    assert re.findall("Running stage '(.*)'", workspace.dvc("repro")) == ["check"]
+    lines = workspace.mnistflow("gate").splitlines()
+    assert [line.split()[0] for line in lines] == ["min_accuracy", "max_loss"]
+    assert [line.rpartition(": ")[2].split()[0] for line in lines] == ["passed", "passed"]
+
+    workspace.replace("params.yaml", "min_class_recall:\n", "min_class_recall: 1\n")
+    failed = workspace.mnistflow("gate", status=1).splitlines()
+    assert failed[:2] == lines
+    assert failed[2:] == [
+        f"min_class_recall     {worst:.6g}, at least 1 wanted: FAILED by {1 - worst:.2g}",
+        "mnistflow: 1 of 3 gates failed: min_class_recall",
+    ]
+    workspace.replace("params.yaml", "min_class_recall: 1\n", "min_class_recall: 100\n")
+    assert "evaluate.gates.min_class_recall: expected less than or equal to 1" in workspace.mnistflow("gate", status=1)
+
+
+def test_make_repro_ends_as_the_gates_do(workspace: Checkout) -> None:
+    recipe = workspace.run("make", "--dry-run", "repro", f"VENV={workspace.folder / 'venv'}")
+    commands = [line for line in recipe.splitlines() if "dvc repro" in line or "-m mnistflow" in line]
+    assert [command.split()[-1] for command in commands] == ["repro", "show", "gate"]
+
+
+def test_gates_without_a_result_say_what_to_do(clean: Checkout) -> None:
+    output = clean.mnistflow("gate", status=1)
+    assert output.startswith("mnistflow: there is no result in this folder yet")
 
 
 def test_paths_are_those_of_the_folder_that_a_command_is_given_in(finished: Checkout, tmp_path: Path) -> None:

@@ -1,13 +1,37 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from statistics import fmean
+from typing import Any
+
 import pytest
 import torch
-from conftest import Splits
-from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, log_loss
-from torch import nn
+from conftest import ROOT, Splits
+from scipy.stats import binomtest
+from sklearn.metrics import (
+    accuracy_score,
+    classification_report,
+    confusion_matrix,
+    log_loss,
+    top_k_accuracy_score,
+)
+from torch import Generator, Tensor, nn
 
 from mnistflow import models
-from mnistflow.evaluation import Evaluation, evaluate, shift_accuracies
+from mnistflow.artifacts import Split
+from mnistflow.calibration import calibration, fit_temperature
+from mnistflow.corruptions import CORRUPTIONS, corrupted
+from mnistflow.evaluation import (
+    Evaluation,
+    Robustness,
+    evaluate,
+    multiply_adds,
+    robustness,
+    shift_accuracies,
+    speed,
+    wilson,
+)
+from mnistflow.params import load
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +48,7 @@ def network(digits: Splits) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def result(network: nn.Module, digits: Splits) -> Evaluation:
-    return evaluate(network, digits[2], "cross_entropy", batch_size=100)
+    return evaluate(network, digits[2], "cross_entropy", batch_size=100, validation=digits[1])
 
 
 def test_figures_are_those_of_scikit_learn(result: Evaluation, network: nn.Module, digits: Splits) -> None:
@@ -50,6 +74,170 @@ def test_figures_are_those_of_scikit_learn(result: Evaluation, network: nn.Modul
     assert summary["macro_precision"] == pytest.approx(report["macro avg"]["precision"], abs=1e-5)
 
 
+def test_the_label_is_among_the_two_likeliest(result: Evaluation, digits: Splits) -> None:
+    expected = top_k_accuracy_score(digits[2].labels.numpy(), result.probabilities.numpy(), k=2)
+    assert result.top2_accuracy == pytest.approx(expected)
+    assert result.accuracy < result.top2_accuracy < 1
+
+
+@pytest.mark.parametrize(("right", "total"), [(81, 263), (9944, 10_000), (360, 360), (0, 5), (1, 1)])
+def test_the_interval_is_that_of_wilson(right: int, total: int) -> None:
+    expected = binomtest(right, total).proportion_ci(method="wilson")
+    assert wilson(right, total) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_the_interval_is_that_of_a_published_example() -> None:
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)  # Newcombe 1998, table I, method 3
+
+
+def test_the_interval_is_around_the_accuracy(result: Evaluation) -> None:
+    low, high = result.interval
+    assert 0 < low < result.accuracy < high < 1
+    summary = result.summary()
+    assert (summary["accuracy_low"], summary["accuracy_high"]) == (round(low, 6), round(high, 6))
+
+
+def test_the_temperature_is_fitted_on_the_validation_split(
+    result: Evaluation, network: nn.Module, digits: Splits
+) -> None:
+    _, validation, test = digits
+    with torch.no_grad():
+        assert result.temperature == pytest.approx(fit_temperature(network(validation.images), validation.labels))
+        logits = network(test.images).double()
+    assert result.temperature is not None
+    assert result.temperature != pytest.approx(1, abs=0.05)
+    scaled = calibration((logits / result.temperature).softmax(dim=1), test.labels)
+    assert result.scaled is not None
+    assert (result.scaled.ece, result.scaled.brier) == pytest.approx((scaled.ece, scaled.brier), abs=1e-4)
+    assert result.scaled != result.calibration
+
+
+def test_the_temperature_does_not_look_at_the_test_split(
+    result: Evaluation, network: nn.Module, digits: Splits
+) -> None:
+    _, validation, test = digits
+    wrong = replace(test, images=test.images.flip(0) * 3, labels=(test.labels + 1) % 10)
+    assert evaluate(network, wrong, "cross_entropy", 100, validation).temperature == result.temperature
+    mislabelled = replace(validation, labels=(validation.labels + 1) % 10)
+    assert evaluate(network, test, "cross_entropy", 100, mislabelled).temperature != result.temperature
+
+
+def test_without_a_validation_split_or_with_mse_there_is_no_temperature(network: nn.Module, digits: Splits) -> None:
+    _, validation, test = digits
+    none = replace(
+        validation, images=validation.images[:0], labels=validation.labels[:0], indices=validation.indices[:0]
+    )
+    for found in (
+        evaluate(network, test, "cross_entropy", 100),
+        evaluate(network, test, "cross_entropy", 100, none),
+        evaluate(network, test, "mse", 100, validation),
+    ):
+        summary = found.summary()
+        assert [summary[name] for name in ("temperature", "ece_scaled", "brier_scaled")] == [None, None, None]
+        assert 0 < found.calibration.ece < 1
+
+
+def test_lists_of_the_summary_say_what_its_figures_do(result: Evaluation) -> None:
+    summary: Any = result.summary()
+    bins = summary["reliability"]
+    assert sum(each["images"] for each in bins) == summary["images"] == 360
+    assert sum(each["images"] * each["accuracy"] for each in bins) / 360 == pytest.approx(result.accuracy, abs=1e-5)
+    gaps = [each["images"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
+    assert summary["ece"] == pytest.approx(sum(gaps) / 360, abs=1e-5)
+    assert all(each["low"] < each["confidence"] <= each["high"] for each in bins)
+
+
+def test_multiply_adds_are_those_counted_by_hand() -> None:
+    lenet = models.build("lenet5", (1, 28, 28), 10, {"padding": 2})
+    expected = 6 * 28 * 28 * 25 + 16 * 10 * 10 * 6 * 25 + 400 * 120 + 120 * 84 + 84 * 10
+    assert multiply_adds(lenet, torch.zeros(1, 1, 28, 28)) == expected
+    assert multiply_adds(nn.Conv2d(4, 8, (3, 5), stride=2, groups=2), torch.zeros(1, 4, 11, 13)) == 8 * 5 * 5 * 2 * 15
+    mlp = models.build("mlp", (3, 5, 7), 4, {"hidden": [6]})
+    assert multiply_adds(mlp, torch.zeros(1, 3, 5, 7)) == 105 * 6 + 6 * 4
+
+
+def test_what_a_network_costs_is_in_the_summary(result: Evaluation, network: nn.Module) -> None:
+    assert result.summary()["parameters"] == 784 * 32 + 32 + 32 * 10 + 10
+    assert result.summary()["multiply_adds"] == 784 * 32 + 32 * 10
+
+
+def robust(network: nn.Module, split: Split, batch_size: int = 100) -> Robustness:
+    return robustness(network, split, 0.5, batch_size)
+
+
+def test_robustness_is_the_accuracy_on_images_corrupted_batch_by_batch(network: nn.Module, digits: Splits) -> None:
+    test = digits[2]
+    found = robust(network, test)
+    rows = found.rows()
+    assert rows[0] == {"corruption": "none", "strength": 0, "amount": 0.0, "accuracy": 0.5}
+    assert [(row["corruption"], row["strength"]) for row in rows[1:]] == [
+        (name, strength) for name in CORRUPTIONS for strength in (1, 2, 3)
+    ]
+    for row in (rows[1], rows[12], rows[24]):
+        corruption, strength = CORRUPTIONS[str(row["corruption"])], int(str(row["strength"]))
+        assert row["amount"] == corruption.amounts[strength - 1]
+        generator, right = Generator().manual_seed(0), 0
+        for batch, labels in zip(test.images.split(100), test.labels.split(100), strict=True):
+            harder = corrupted(batch, corruption, strength, generator, mean=test.inputs.mean, std=test.inputs.std)
+            with torch.no_grad():
+                right += int((network(harder).argmax(dim=1) == labels).sum())
+        assert row["accuracy"] == pytest.approx(right / 360, abs=2 / 360)  # near ties may fall either way
+    accuracies = [each.accuracy for each in found.corrupted]
+    assert found.accuracy == pytest.approx(fmean(accuracies), abs=1e-6)
+
+
+def test_robustness_repeats_itself_and_leaves_the_network_as_it_was(network: nn.Module, digits: Splits) -> None:
+    before = [(tensor.clone(), tensor.stride()) for tensor in network.state_dict().values()]
+    torch.manual_seed(1)
+    found = robust(network, digits[2])
+    torch.manual_seed(2)
+    assert robust(network, digits[2]) == found
+    after = network.state_dict().values()
+    assert all(torch.equal(a, b) and b.stride() == stride for (a, stride), b in zip(before, after, strict=True))
+
+
+def test_a_higher_strength_hurts_more(network: nn.Module, digits: Splits) -> None:
+    found = robust(network, digits[2]).corrupted
+    weak, strong = (fmean(each.accuracy for each in found if each.strength == strength) for strength in (1, 3))
+    assert strong < weak - 0.05
+
+
+def test_what_was_not_measured_has_one_row_and_no_mean() -> None:
+    found = Robustness(0.9)
+    assert found.accuracy is None
+    assert found.rows() == [{"corruption": "none", "strength": 0, "amount": 0.0, "accuracy": 0.9}]
+
+
+class Counting(nn.Module):
+    """Notes how many images it sees at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.sizes.append(len(images))
+        return images.flatten(1)[:, :10]
+
+
+def test_speed_is_measured_in_batches_and_alone(digits: Splits) -> None:
+    model = Counting()
+    found = speed(model, digits[2], batch_size=200)
+    assert set(model.sizes) == {200, 1}
+    assert found.images_per_second > 0
+    assert 0 < found.latency < 1
+
+
+@pytest.mark.parametrize("name", load(ROOT / "params.yaml").models)
+def test_every_model_can_be_measured(name: str, digits: Splits) -> None:
+    block, test = load(ROOT / "params.yaml").models[name], digits[2]
+    some = replace(test, images=test.images[:8], labels=test.labels[:8], indices=test.indices[:8])
+    model = models.build(block.architecture, test.image_shape, 10, block.arguments)
+    found = evaluate(model, some, "cross_entropy", 8, digits[1])
+    assert found.multiply_adds > found.parameters / 2
+    assert len(robust(model, some, 8).rows()) == 25
+
+
 def test_a_row_for_each_image(result: Evaluation, digits: Splits) -> None:
     rows = result.rows(digits[2])
     assert [row["index"] for row in rows] == list(range(360))
@@ -68,8 +256,6 @@ def test_a_network_trained_with_mse_is_measured_with_mse(network: nn.Module, dig
 
 
 def test_a_class_without_images_has_zeros(network: nn.Module, digits: Splits) -> None:
-    from dataclasses import replace
-
     test = digits[2]
     zeros = test.labels == 0
     only = replace(test, images=test.images[zeros], labels=test.labels[zeros], indices=test.indices[zeros])

@@ -16,12 +16,12 @@ SOURCE = ROOT / "src" / "mnistflow"
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"studies", "lineage", "comparison", "verification"},
+    {"studies", "lineage", "comparison", "verification", "gates"},
     {"check"},
     {"experiments", "checkpoints"},
     {"tracking", "figures", "progress", "stage"},
     {"training", "evaluation", "preprocessing", "serving", "diagnostics"},
-    {"inference"},
+    {"inference", "corruptions", "calibration"},
     {"models", "datasets", "augment"},
     {"recipes", "artifacts", "params", "paths"},
     {"devices", "splits", "durations", "graphs"},
@@ -89,6 +89,7 @@ import sys
 for name in ("dvc", "matplotlib", "mlflow", "pydantic", "torchvision", "tqdm"):
     sys.modules[name] = None  # importing it fails
 sys.path.insert(0, {str(ROOT / "src")!r})
-from mnistflow import augment, devices, diagnostics, evaluation, inference, models, recipes, serving, training
+from mnistflow import augment, corruptions, devices, diagnostics, evaluation, inference, models, recipes, serving
+from mnistflow import training
 """
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -6,6 +6,7 @@ import ast
 import random
 import re
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 from urllib.parse import unquote, urlparse
 
@@ -145,6 +146,10 @@ def test_a_run_leaves_everything_it_promises(finished: Checkout) -> None:
     predictions = read_csv(finished.folder / paths.predictions)
     assert [int(row["index"]) for row in predictions] == list(range(360))
     assert sum(row["label"] == row["prediction"] for row in predictions) / 360 == pytest.approx(test["accuracy"])
+    plain, *harder = read_csv(finished.folder / paths.robustness, numbers=("strength", "amount", "accuracy"))
+    assert (plain["corruption"], float(plain["accuracy"])) == ("none", test["accuracy"])
+    assert len(harder) == 24
+    assert fmean(float(row["accuracy"]) for row in harder) == pytest.approx(test["robust_accuracy"], abs=1e-6)
 
 
 def test_nothing_runs_twice(workspace: Checkout) -> None:
@@ -160,6 +165,7 @@ def test_a_change_runs_only_what_depends_on_it(workspace: Checkout) -> None:
         ("experiment: mnistflow", "experiment: other"),
         ("timeout: 10.0", "timeout: 5.0"),
         ("report_every: 200", "report_every: 100"),
+        ("min_accuracy:\n", "min_accuracy: 0.5\n"),
     ):
         workspace.replace("params.yaml", old, new)
     assert ran(workspace.dvc("repro")) == ["check"]

@@ -95,6 +95,10 @@ def test_a_result_is_one_run_that_holds_everything(finished: Checkout, run: tupl
     test, train = read_json(paths.test_metrics), read_json(paths.train_metrics)
     assert found["metrics"]["test_accuracy"] == [(0, test["accuracy"])]
     assert found["metrics"]["test_loss"] == [(0, test["loss"])]
+    for name in ("accuracy_low", "accuracy_high", "top2_accuracy", "ece", "brier", "ece_scaled", "robust_accuracy"):
+        assert found["metrics"][f"test_{name}"] == [(0, test[name])]
+    for name in ("temperature", "multiply_adds"):
+        assert found["metrics"][name] == [(0, test[name])]
     assert found["metrics"]["parameters"] == [(0, 61706)]
     assert found["metrics"]["best_val_accuracy"] == [(0, train["best_val_accuracy"])]
 
@@ -113,9 +117,11 @@ def test_a_result_is_one_run_that_holds_everything(finished: Checkout, run: tupl
         *(f"figures/{name}.png" for name in names),
         "evaluation/evaluate.json",
         "evaluation/predictions.csv",
+        "evaluation/robustness.csv",
     ]
     assert found["models"] == 1
-    for name in ("train_seconds", "images_per_second", "evaluate_seconds"):
+    speed = ("images_per_second", "evaluate_images_per_second", "latency_seconds")
+    for name in ("train_seconds", "evaluate_seconds", *speed):
         assert run[1].data.metrics[name] > 0
 
 
@@ -219,7 +225,7 @@ def test_a_server_that_dies_while_a_network_trains_loses_nothing(
         output = run.result()
     assert output.count(f"tracking: warning: {uri} did not take the record") == 3  # once a stage
     assert checkout.read("dvc.lock") == finished.read("dvc.lock")  # two clean checkouts, one result
-    for name in ("preprocess.json", "train.json", "evaluate.json", "history.csv", "steps.csv"):
+    for name in ("preprocess.json", "train.json", "evaluate.json", "robustness.csv", "history.csv", "steps.csv"):
         assert checkout.read(f"metrics/{name}") == finished.read(f"metrics/{name}")
 
     # Silent where it was: a listener that never answers.

@@ -63,6 +63,8 @@ def document_problems(document: JsonValue) -> list[str]:
                 built.add(block, given, count)
         parameters = count if wanted else parameters
     if chosen is not None:
+        if "robustness" not in chosen.evaluate.model_fields_set:  # DVC would say so after deleting outputs
+            found.append("evaluate.robustness: is missing; write true, or false (it may be from an older version)")
         found += _device_problems(chosen)
         if not found and image_shape is not None:
             found += _memory_problems(chosen, image_shape, dataset, parameters)

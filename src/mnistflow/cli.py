@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="command")
     _command(commands, "show", show)
+    _command(commands, "gate", gate)
     command = _command(commands, "track", track)
     command.add_argument("--all", dest="every", action="store_true", help="every DVC experiment as well")
     _command(commands, "run", run)
@@ -116,9 +117,7 @@ def _command(
 
 def show() -> None:
     """Print the result in this folder, and what to try next."""
-    paths = Paths.load()
-    if not paths.test_metrics.is_file():
-        raise ValueError("there is no result in this folder yet; `dvc repro` (or `make repro`) makes one")
+    paths = _with_result()
     data = read_json(paths.data_metrics, "dataset")
     train = read_json(
         paths.train_metrics, "model", "recipe", "parameters", "epochs", "kept_epoch", "val_accuracy", "device"
@@ -140,6 +139,36 @@ def show() -> None:
         print(f"  {name:<20} {text}")
     activate = os.path.relpath(Path(sys.prefix, "bin", "activate"))
     print("\n" + NEXT.format(activate=f". {activate:<40} then:"), end="")
+
+
+def gate() -> None:
+    """Hold the result in this folder against evaluate.gates in params.yaml; exit status 1 if it misses one.
+
+    A command and no stage: DVC records no experiment whose stage fails.
+    """
+    from mnistflow import gates
+
+    paths = _with_result()
+    verdicts = gates.judge(load().evaluate.gates, read_json(paths.test_metrics))
+    if not verdicts:
+        print("no gate is set; evaluate.gates in params.yaml has those there are")
+        return
+    print("\n".join(map(str, verdicts)), flush=True)
+    failed = [verdict.gate for verdict in verdicts if not verdict.passed]
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(verdicts)} gates failed: {', '.join(failed)}")
+
+
+def _with_result() -> Paths:
+    """The paths, where there is a result.
+
+    Raises:
+        ValueError: there is none.
+    """
+    paths = Paths.load()
+    if not paths.test_metrics.is_file():
+        raise ValueError("there is no result in this folder yet; `dvc repro` (or `make repro`) makes one")
+    return paths
 
 
 def track(every: bool) -> None:
@@ -185,12 +214,17 @@ def restore(wanted: str) -> None:
 
 
 def compare(wanted: Sequence[str], figure: Path) -> None:
-    """Print runs side by side: their metrics, and the params in which they differ; draw their curves."""
+    """Print runs side by side: their metrics, and the params in which they differ; draw their curves.
+
+    Of two runs on the same test images, also whether the difference in their accuracy is more than chance.
+    """
     from mnistflow import comparison, figures, studies, tracking  # here, because they take seconds to import
 
     params = load()
     runs = [tracking.find(params.tracking, each) for each in wanted]
     print("\n".join(studies.markdown(comparison.rows(runs))))
+    if len(runs) == 2:
+        print("\n" + comparison.verdict(runs, [tracking.predictions(params.tracking, run.id) for run in runs]))
     drawn = {
         name: found
         for name in ("val_accuracy", "test_accuracy", "train_loss")

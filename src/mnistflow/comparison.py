@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from mnistflow.tracking import Found
 
-__all__ = ["curves", "rows"]
+__all__ = ["Paired", "curves", "paired", "rows", "verdict"]
+
+RESAMPLES = 10_000
+LEVEL = 0.05  # below it, a p-value counts as telling two runs apart
 
 # How the metrics that people choose by are written; the order is that of the table.
 METRICS = {
     "test_accuracy": "{:.2%}",
     "test_loss": "{:.4f}",
     "test_macro_f1": "{:.4f}",
+    "test_ece": "{:.4f}",
+    "test_robust_accuracy": "{:.2%}",
     "best_val_accuracy": "{:.2%}",
     "kept_epoch": "{:.0f}",
     "parameters": "{:,.0f}",
@@ -26,11 +35,7 @@ def rows(runs: Sequence[Found]) -> list[dict[str, str]]:
 
     A column is headed by the name of its run; of several with one name, by its id as well.
     """
-    names = [run.name for run in runs]
-    headings = [
-        run.name if names.count(run.name) == 1 else f"{run.name} ({run.tags.get('dvc.experiment', run.id[:8])})"
-        for run in runs
-    ]
+    headings = _headings(runs)
     table = [
         {"": name, **{heading: _text(run, name, form) for heading, run in zip(headings, runs, strict=True)}}
         for name, form in METRICS.items()
@@ -46,6 +51,103 @@ def rows(runs: Sequence[Found]) -> list[dict[str, str]]:
 def curves(runs: Sequence[Found], name: str) -> dict[str, list[tuple[int, float]]]:
     """A metric after each epoch, of the runs that have it, by their names and the beginning of their ids."""
     return {f"{run.name} ({run.id[:6]})": list(run.curves[name]) for run in runs if name in run.curves}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What two runs made of the same images: how many each of them read right."""
+
+    both: int
+    first: int  # only the first run
+    second: int  # only the second
+    neither: int
+
+    @property
+    def images(self) -> int:
+        """All of them."""
+        return self.both + self.first + self.second + self.neither
+
+    @property
+    def difference(self) -> float:
+        """Accuracy of the first run less that of the second, -1 to 1."""
+        return (self.first - self.second) / self.images
+
+    @property
+    def p_value(self) -> float:
+        """Of McNemar's exact test (McNemar 1947): were both runs as good, how often would they differ by as much.
+
+        Each image that only one of them reads right is then the toss of a coin; the test is two-sided.
+        """
+        tosses, fewer = self.first + self.second, min(self.first, self.second)
+        return min(1.0, 2 * sum(math.comb(tosses, count) for count in range(fewer + 1)) / (1 << tosses))
+
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the difference by the paired bootstrap (percentiles of 10,000 resamples, seeded).
+
+        To draw the images anew, each with what both runs made of it, is to draw the four counts from a multinomial
+        distribution.
+        """
+        counts = np.array([self.both, self.first, self.second, self.neither])
+        drawn = np.random.default_rng(0).multinomial(self.images, counts / self.images, size=RESAMPLES)  # (R, 4)
+        low, high = np.quantile((drawn[:, 1] - drawn[:, 2]) / self.images, [0.025, 0.975])
+        return float(low), float(high)
+
+
+def paired(first: Sequence[Mapping[str, str]], second: Sequence[Mapping[str, str]]) -> Paired | None:
+    """Count what two runs made of the same images; None where they are not the same.
+
+    Args:
+        first: the rows of predictions.csv of one run, at least one.
+        second: those of the other.
+    """
+    if [(row["index"], row["label"]) for row in first] != [(row["index"], row["label"]) for row in second]:
+        return None
+    right = [
+        (one["prediction"] == one["label"], other["prediction"] == other["label"])
+        for one, other in zip(first, second, strict=True)
+    ]
+    outcomes = ((True, True), (True, False), (False, True), (False, False))
+    return Paired(*(right.count(outcome) for outcome in outcomes))
+
+
+def verdict(runs: Sequence[Found], predictions: Sequence[Sequence[Mapping[str, str]] | None]) -> str:
+    """Whether the test images tell two runs apart, in plain words. A report: nothing is to be chosen by it.
+
+    Args:
+        runs: two.
+        predictions: of each the rows of predictions.csv; None: it has none.
+    """
+    one, other = _headings(runs)
+    first, second = predictions
+    if first is None or second is None:
+        lacking = one if first is None else other
+        return f"{lacking} has no predictions of the test images, so the two cannot be compared image by image."
+    counts = paired(first, second) if runs[0].params.get("dataset") == runs[1].params.get("dataset") else None
+    if counts is None:
+        return "They were tested on other images, so they cannot be compared image by image."
+    low, high = counts.interval()
+    p_value = counts.p_value
+    better = one if counts.difference > 0 else other
+    return (
+        f"Of the same {counts.images:,} test images {one} reads {counts.first:,} right that {other} misreads, "
+        f"{other} {counts.second:,} that {one} misreads; {_shown(p_value)} (McNemar's exact test).\n"
+        f"Difference in accuracy {100 * counts.difference:+.2f} points (95 % interval {100 * low:+.2f} to "
+        f"{100 * high:+.2f}, paired bootstrap): "
+        + (f"{better} is better." if p_value < LEVEL else "not told apart by this test set.")
+    )
+
+
+def _shown(p_value: float) -> str:
+    return f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
+
+
+def _headings(runs: Sequence[Found]) -> list[str]:
+    """The name of each run; of several with one name, their experiments or ids as well."""
+    names = [run.name for run in runs]
+    return [
+        run.name if names.count(run.name) == 1 else f"{run.name} ({run.tags.get('dvc.experiment', run.id[:8])})"
+        for run in runs
+    ]
 
 
 def _text(run: Found, name: str, form: str) -> str:

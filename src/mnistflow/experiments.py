@@ -149,8 +149,8 @@ def results() -> list[Result]:
 def files(commit: str) -> Iterator[tuple[Params, Paths]]:
     """The params of a result and its files, in a folder that is there for as long as the block.
 
-    Brought are those that say what it came to: weights, metrics, predictions and figures. The other paths are those of
-    the workspace.
+    Brought are those that say what it came to: weights, metrics, predictions and figures; robustness only where it was
+    measured, which results did not always. The other paths are those of the workspace.
 
     Args:
         commit: of an experiment, or another one whose files are in DVC's cache.
@@ -162,18 +162,21 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
     from dvc.repo import Repo
 
     paths = Paths.load()
-    wanted = ("data_metrics", "weights", "train_metrics", "history", "test_metrics", "predictions", "figures")
+    wanted = [
+        "data_metrics", "weights", "train_metrics", "history", "test_metrics", "predictions", "robustness", "figures"
+    ]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mnistflow-") as name:
         folder = Path(name)
         try:
             with Repo(str(Path.cwd()), rev=commit) as repo:
                 for path in (Path("params.yaml"), *(getattr(paths, each) for each in wanted)):
-                    repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)
+                    if path != paths.robustness or repo.dvcfs.exists(path.as_posix()):
+                        repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)
         except (DvcException, OSError) as error:
             raise ValueError(f"DVC's cache has not all files of {commit[:10]}: {error}") from error
         brought = {each: folder / getattr(paths, each) for each in wanted}
         for each, place in brought.items():
-            if not place.exists():
+            if each != "robustness" and not place.exists():
                 raise ValueError(f"DVC's cache has not all files of {commit[:10]}: no {getattr(paths, each)}")
         yield params.load(folder / "params.yaml"), replace(paths, **brought)
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from mnistflow import experiments, tracking
 from mnistflow.experiments import Result
 from mnistflow.files import read_yaml, sha256
-from mnistflow.params import Params, Tracking, load
+from mnistflow.params import Params, Tracking, leaves, load
 from mnistflow.paths import Paths
 from mnistflow.provenance import digest
 from mnistflow.tracking import Found, Origin, Record, tags
@@ -149,16 +149,17 @@ def _recorded(params: Params, paths: Paths, origin: Origin) -> str:
 def _is_here(found: Found, paths: Paths) -> bool:
     """Whether this folder holds the weights of a run, its params, and an evaluation by them."""
     params = load()
+    now = dict(leaves(params.model_dump(include={"evaluate"})))
     try:
         evaluate = cast("Any", read_yaml(Path("dvc.lock")))["stages"]["evaluate"]
-        by = evaluate["params"]["params.yaml"]["evaluate"]
-    except (ValueError, TypeError, KeyError):
+        by = dict(leaves(evaluate["params"]["params.yaml"]))  # which has names with dots, or the block as a whole
+    except (ValueError, TypeError, AttributeError, KeyError):
         return False
     return (
         paths.weights.is_file()
         and sha256(paths.weights) == found.tags[tags.WEIGHTS]
         and tracking.texts(params.chosen()) == dict(found.params)
-        and by == params.evaluate.model_dump()
+        and by == {path: now.get(path) for path in by}
     )
 
 

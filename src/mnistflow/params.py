@@ -28,6 +28,7 @@ __all__ = [
     "Block",
     "Download",
     "Evaluate",
+    "Gates",
     "ModelBlock",
     "Name",
     "Params",
@@ -39,6 +40,7 @@ __all__ = [
     "Train",
     "argument_problems",
     "form_problems",
+    "leaves",
     "load",
     "nearest",
     "parse",
@@ -69,6 +71,7 @@ Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+WholeShare = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -159,6 +162,18 @@ class Train(Block):
     init_from: str | None  # a weights file, or the id of a run; null: fresh weights
 
 
+class Gates(Block):
+    """What figures of the test split a result must come to; null: anything will do."""
+
+    min_accuracy: WholeShare | None = None
+    max_loss: Annotated[float, Field(ge=0)] | None = None
+    min_macro_f1: WholeShare | None = None
+    min_class_recall: WholeShare | None = None  # of the worst class
+    max_ece: WholeShare | None = None
+    max_brier: Annotated[float, Field(ge=0, le=2)] | None = None
+    min_robust_accuracy: WholeShare | None = None
+
+
 class Evaluate(Block):
     """Measuring the trained network on the test split."""
 
@@ -166,6 +181,8 @@ class Evaluate(Block):
     threads: Threads
     batch_size: Count
     max_shift: Annotated[int, Field(ge=0, le=100)]  # also measured on images moved by up to so many pixels
+    robustness: bool = True  # also measured on corrupted images
+    gates: Gates = Gates()
 
 
 class Plot(Block):
@@ -227,8 +244,9 @@ class Params(Block):
         """What the chosen result rests on, flattened to dotted paths.
 
         Left out are the blocks that were not chosen, and what changes no figure: where files come from, what is
-        reported while waiting, how figures are drawn, where runs are recorded. So are the devices that the weights
-        rest on, because ``auto`` says nothing: the record names those that were taken.
+        reported while waiting, how figures are drawn, where runs are recorded, whether robustness is measured beside
+        the other figures, what they must come to. So are the devices that the weights rest on, because ``auto`` says
+        nothing: the record names those that were taken.
         """
         tree = self.model_dump(include={"seed", "dataset", "model", "recipe"})
         tree["datasets"] = {self.dataset: {k: v for k, v in self.dataset_arguments.items() if k != "path"}}
@@ -236,8 +254,8 @@ class Params(Block):
         tree["recipes"] = {self.recipe: self.recipe_block.model_dump()}
         tree["preprocess"] = self.preprocess.model_dump(exclude={"device"})
         tree["train"] = {"threads": self.threads}
-        tree["evaluate"] = self.evaluate.model_dump()
-        return dict(_leaves(tree, ""))
+        tree["evaluate"] = self.evaluate.model_dump(exclude={"robustness", "gates"})
+        return dict(leaves(tree))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -304,6 +322,15 @@ def form_problems(path: str, form: type[BaseModel], document: JsonValue) -> list
     return []
 
 
+def leaves(tree: Mapping[str, object], prefix: str = "") -> typing.Iterator[tuple[str, JsonValue]]:
+    """The values of nested mappings, each with its dotted path, which begins with ``prefix``."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", typing.cast(JsonValue, value)
+
+
 def nearest(name: str, known: typing.Iterable[str]) -> str:
     """Half a sentence for an error message: the nearest known name, and all of them."""
     names = sorted(known)
@@ -360,6 +387,8 @@ def _contradictions(params: Params) -> list[str]:
     normalize = params.preprocess.normalize
     if isinstance(normalize, list) and normalize[1] < 1e-6:
         found.append(f"preprocess.normalize: the standard deviation must be at least 1e-6, not {normalize[1]}")
+    if params.evaluate.gates.min_robust_accuracy is not None and not params.evaluate.robustness:
+        found.append("evaluate.gates.min_robust_accuracy: needs evaluate.robustness: true; write that, or null here")
     return found
 
 
@@ -445,11 +474,3 @@ def _shown(value: JsonValue) -> str:
 
 def _simple(value: JsonValue) -> typing.TypeGuard[bool | None]:
     return value is None or isinstance(value, bool)
-
-
-def _leaves(tree: Mapping[str, object], prefix: str) -> typing.Iterator[tuple[str, JsonValue]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", typing.cast(JsonValue, value)

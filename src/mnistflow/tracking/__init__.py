@@ -8,7 +8,17 @@ costs a warning and nothing else.
 from mnistflow.tracking import tags
 from mnistflow.tracking.record import Origin, Record, committed_params, recording
 from mnistflow.tracking.registry import promote
-from mnistflow.tracking.runs import Found, find, name_study, of_result, recorded, result_key, texts, weights_of
+from mnistflow.tracking.runs import (
+    Found,
+    find,
+    name_study,
+    of_result,
+    predictions,
+    recorded,
+    result_key,
+    texts,
+    weights_of,
+)
 from mnistflow.tracking.store import lock, shown_uri, store_uri
 
 __all__ = [
@@ -20,6 +30,7 @@ __all__ = [
     "lock",
     "name_study",
     "of_result",
+    "predictions",
     "promote",
     "recorded",
     "recording",

@@ -36,6 +36,21 @@ __all__ = ["Origin", "Record", "committed_params", "recording"]
 
 P = ParamSpec("P")
 EPOCH_METRICS = ("lr", "train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+TEST_METRICS = (  # of evaluate.json; results from before they were measured lack some
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "top2_accuracy",
+    "loss",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+    "ece",
+    "brier",
+    "ece_scaled",
+    "brier_scaled",
+    "robust_accuracy",
+)
 PAUSE_SECONDS = 10  # without a new try after the store has failed
 NAMED = 4  # so many changed params are in a run's name
 
@@ -195,13 +210,20 @@ class Record:
         durations.note(durations.md5(self.paths.weights), seconds=math.fsum(seconds), epoch_seconds=list(seconds))
         self._training_at_its_end()
 
-    def evaluation(self, seconds: float) -> None:
+    def evaluation(self, seconds: float, images_per_second: float, latency: float) -> None:
         """Record what the evaluate stage left, and what the train stage left if it is not recorded yet.
 
         Args:
             seconds: that the evaluation took.
+            images_per_second: that the network reads in batches.
+            latency: seconds for one image alone.
         """
-        durations.note(result_key(self.params, self.determinants), evaluate_seconds=seconds)
+        durations.note(
+            result_key(self.params, self.determinants),
+            evaluate_seconds=seconds,
+            evaluate_images_per_second=images_per_second,
+            latency_seconds=latency,
+        )
         self._evaluation_at_its_end()
 
     @_guarded
@@ -272,11 +294,16 @@ class Record:
         if tags.WEIGHTS not in self._run.data.tags:
             self._training(trained_here=False)
         test = read_json(self.paths.test_metrics)
-        names = ("accuracy", "loss", "macro_precision", "macro_recall", "macro_f1")
-        metrics = {f"test_{name}": value for name, value in _numbers(test, names).items()}
+        metrics = {f"test_{name}": value for name, value in _numbers(test, TEST_METRICS).items()}
+        # The first comes from the validation split, the other from the network alone.
+        metrics |= _numbers(test, ("temperature", "multiply_adds"))
         took = durations.of(result_key(self.params, self.determinants))
-        self._log_metrics({**metrics, **_numbers(took, ("evaluate_seconds",))})
-        for path in (self.paths.test_metrics, self.paths.predictions):
+        speed = ("evaluate_seconds", "evaluate_images_per_second", "latency_seconds")
+        self._log_metrics({**metrics, **_numbers(took, speed)})
+        files = [self.paths.test_metrics, self.paths.predictions]
+        if self.paths.robustness.is_file():  # an older result may have none
+            files.append(self.paths.robustness)
+        for path in files:
             self._client.log_artifact(self._run.info.run_id, str(path), "evaluation")
         self._tag(
             {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistflow.files import project_root, sha256
+from mnistflow.files import project_root, read_csv, sha256
 from mnistflow.params import Params, Tracking
 from mnistflow.provenance import digest
 from mnistflow.tracking import tags
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["Found", "find", "name_study", "of_result", "recorded", "result_key", "texts", "weights_of"]
+__all__ = ["Found", "find", "name_study", "of_result", "predictions", "recorded", "result_key", "texts", "weights_of"]
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,24 @@ def name_study(
         return tagged, table_link(tracking, experiment, f"study-{study}")
     except Exception as error:
         raise ValueError(failure(tracking, "does not answer", error)) from error
+
+
+def predictions(tracking: Tracking, run_id: str) -> list[dict[str, str]] | None:
+    """What a run recorded of each test image: the rows of predictions.csv; None if it has none.
+
+    Raises:
+        ValueError: the store does not answer, or the file is damaged.
+    """
+    name = "evaluation/predictions.csv"
+    try:
+        client, _ = connect(tracking)
+        if name not in [file.path for file in client.list_artifacts(run_id, "evaluation")]:
+            return None
+        with tempfile.TemporaryDirectory() as beside:
+            place = Path(client.download_artifacts(run_id, name, beside))
+            return read_csv(place, texts=("index", "label", "prediction"))
+    except Exception as error:
+        raise ValueError(failure(tracking, f"has no predictions of run {run_id}:", error)) from error
 
 
 def weights_of(tracking: Tracking, run_id: str) -> Path:
