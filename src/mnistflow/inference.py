@@ -72,7 +72,7 @@ def logits_of(model: nn.Module, images: Tensor, batch_size: int) -> Tensor:
     Returns:
         (N, classes) float32, on the device of the network.
     """
-    device = next(model.parameters()).device
+    device = next((parameter.device for parameter in model.parameters()), images.device)
     with evaluating(model):
         return torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
 
