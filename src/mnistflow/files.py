@@ -38,6 +38,7 @@ __all__ = [
     "write_json",
 ]
 
+
 def project_root() -> Path:
     """The main repository: what must outlive the run belongs there.
 
