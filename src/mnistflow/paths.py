@@ -29,6 +29,7 @@ class Paths:
     layers: Path
     test_metrics: Path
     predictions: Path
+    robustness: Path
     figures: Path
 
     @classmethod

@@ -8,13 +8,14 @@ costs a warning and nothing else.
 from mnistflow.tracking import tags
 from mnistflow.tracking.record import Origin, Record, committed_params, recording
 from mnistflow.tracking.registry import promote
-from mnistflow.tracking.runs import Found, find, name_study, of_result, recorded, result_key, texts, weights_of
+from mnistflow.tracking.runs import Found, attach, find, name_study, of_result, recorded, result_key, texts, weights_of
 from mnistflow.tracking.store import lock, shown_uri, store_uri
 
 __all__ = [
     "Found",
     "Origin",
     "Record",
+    "attach",
     "committed_params",
     "find",
     "lock",
