@@ -118,7 +118,7 @@ def test_metrics_and_plots_at_the_top_name_files_of_stages() -> None:
         for file in ([entry] if isinstance(entry, str) else next(iter(entry.values()))["y"])
     }
     assert drawn <= files
-    assert len(drawn) == 4
+    assert len(drawn) == 5
 
 
 # ---------------------------------------------------------------------------------------------------------------------
