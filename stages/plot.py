@@ -13,12 +13,13 @@ from mnistflow.files import read_csv
 from mnistflow.inference import read_predictions
 from mnistflow.params import load
 from mnistflow.paths import Paths
+from mnistflow.scores import read_robustness, read_scores
 
 
 def main() -> None:
     params, paths = load(), Paths.load()
     count, dpi = params.plot.samples, params.plot.dpi
-    devices.repeatable(1, torch.device("cpu"))  # enough for the one image that goes through the network here
+    devices.repeatable(1, torch.device("cpu"))  # enough for the few images that go through the network here
     model, card = models.load(paths.weights)
     train, validation = read_split(paths.train_split), read_split(paths.validation_split)
     test = read_split(paths.test_split)
@@ -26,16 +27,23 @@ def main() -> None:
     predictions, probabilities = read_predictions(paths.predictions, test)
     history = read_csv(paths.history, numbers=("epoch", "train_loss", "val_loss", "val_accuracy"))
     steps = read_csv(paths.steps, numbers=("step", "loss", "lr"))
+    scores, robustness = read_scores(paths.test_metrics), read_robustness(paths.robustness)
+    some = figures.spread(train.labels, count)
 
-    with tracking.recording(params, paths, card.determinants) as record:
+    with tracking.recording(params, paths, card.determinants) as record, figures.background(params.plot.background):
         drawn = {
-            "samples": figures.samples(train.images[:count], train.labels[:count], classes, "Training images"),
+            "samples": figures.samples(train.images[some], train.labels[some], classes, "Training images"),
             "grid": figures.grid(train, validation, params.plot.first_image),
             "curves": figures.curves(history, steps),
             "confusion": figures.confusion(test.labels, predictions, classes),
+            "per_class": figures.per_class(scores.classes),
             "mistakes": figures.mistakes(test.images, test.labels, predictions, probabilities, classes, count),
             "predictions": figures.predictions(test.images, test.labels, predictions, probabilities, classes, count),
+            "reliability": figures.reliability(scores),
+            "robustness": figures.robustness(robustness),
+            "separation": figures.separation(model, test, predictions),
             "inside": figures.inside(model, test.images[0], int(test.labels[0]), classes, card.loss),
+            "weights": figures.weights(model, test.images[0]),
             "convolution": figures.convolution(),
         }
         for name, figure in drawn.items():

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from playwright.sync_api import Browser, sync_playwright
 
 from mnistflow import datasets, preprocessing
 from mnistflow.artifacts import Split
@@ -25,6 +26,8 @@ from mnistflow.datasets.mnist import SHA256
 ROOT = Path(__file__).resolve().parents[1]
 
 Splits = tuple[Split, Split, Split]
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -136,6 +139,20 @@ class Checkout:
         """Another checkout with the same state, DVC's cache included."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return Checkout(folder)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser; where there is none what needs it is skipped, but not in CI."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        message = f"needs a browser, one of {', '.join(BROWSERS)}; on Debian: apt-get install chromium"
+        pytest.fail(message) if "CI" in os.environ else pytest.skip(message)
+    with sync_playwright() as playwright:
+        sandbox = os.getuid() != 0  # Chromium has none for root
+        window = playwright.chromium.launch(executable_path=found, chromium_sandbox=sandbox)
+        yield window
+        window.close()
 
 
 def free_port() -> int:

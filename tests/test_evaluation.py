@@ -60,7 +60,7 @@ def test_figures_are_those_of_scikit_learn(result: Evaluation, network: nn.Modul
     assert result.accuracy == pytest.approx(accuracy_score(labels, predictions))
     assert result.loss == pytest.approx(log_loss(labels, logits.double().softmax(dim=1).numpy()), rel=1e-4)
     assert result.confusion == confusion_matrix(labels, predictions).tolist()
-    for number, figures in enumerate(result.classes.values()):  # by their definitions, counted one by one
+    for number, figures in enumerate(result.classes):  # by their definitions, counted one by one
         hits = sum((labels == number) & (predictions == number))
         recall, precision = hits / sum(labels == number), hits / max(sum(predictions == number), 1)
         assert figures.precision == pytest.approx(precision, abs=1e-6)
@@ -260,10 +260,10 @@ def test_a_class_without_images_has_zeros(network: nn.Module, digits: Splits) ->
     zeros = test.labels == 0
     only = replace(test, images=test.images[zeros], labels=test.labels[zeros], indices=test.indices[zeros])
     result = evaluate(network, only, "cross_entropy", batch_size=100)
-    assert result.classes["7"].recall == 0
-    assert result.classes["7"].images == 0
-    assert result.classes["0"].precision == 1.0
-    assert 0 < result.classes["0"].recall == pytest.approx(result.accuracy, abs=1e-6)
+    assert result.classes[7].recall == 0
+    assert result.classes[7].images == 0
+    assert result.classes[0].precision == 1.0
+    assert 0 < result.classes[0].recall == pytest.approx(result.accuracy, abs=1e-6)
 
 
 def test_accuracy_under_shifts_is_that_of_images_moved_one_by_one(network: nn.Module, digits: Splits) -> None:

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw
 from mnistflow.files import read_csv, read_json, read_yaml
 from mnistflow.paths import Paths
 from mnistflow.provenance import closure
+from mnistflow.report import FIGURES
 
 STAGES = ["check", "download", "preprocess", "train", "evaluate", "plot"]
 PIPELINE: Any = read_yaml(ROOT / "dvc.yaml")
@@ -118,7 +119,7 @@ def test_metrics_and_plots_at_the_top_name_files_of_stages() -> None:
         for file in ([entry] if isinstance(entry, str) else next(iter(entry.values()))["y"])
     }
     assert drawn <= files
-    assert len(drawn) == 4
+    assert len(drawn) == 5
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -130,8 +131,7 @@ def test_a_run_leaves_everything_it_promises(finished: Checkout) -> None:
     for path in (paths.train_split, paths.validation_split, paths.test_split, paths.weights):
         assert (finished.folder / path).stat().st_size > 1000
     figures = sorted(path.name for path in (finished.folder / paths.figures).iterdir())
-    drawn = ("confusion", "convolution", "curves", "grid", "inside", "mistakes", "predictions", "samples")
-    assert figures == [f"{name}.png" for name in drawn]
+    assert figures == [f"{name}.png" for name in sorted(FIGURES)]
 
     data = read_json(finished.folder / paths.data_metrics)
     assert (data["train_images"], data["validation_images"], data["test_images"]) == (1293, 144, 360)
@@ -373,7 +373,7 @@ def test_one_flipped_byte_of_a_raw_file_is_refused_by_name(workspace: Checkout) 
 def test_a_checkout_runs_its_own_code_whatever_is_installed(workspace: Checkout) -> None:
     workspace.replace("stages/plot.py", "plot: ", "plot, of this checkout: ")
     workspace.replace(
-        "src/mnistflow/figures.py", "def samples(", "print('figures, of this checkout')\n\n\ndef samples("
+        "src/mnistflow/figures/images.py", "def samples(", "print('figures, of this checkout')\n\n\ndef samples("
     )
     output = workspace.dvc("repro", PYTHONPATH=str(ROOT / "src"))
     assert "figures, of this checkout" in output

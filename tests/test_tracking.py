@@ -30,6 +30,7 @@ from mnistflow.artifacts import read_split
 from mnistflow.files import read_csv, read_json, sha256
 from mnistflow.params import Params, load
 from mnistflow.paths import Paths
+from mnistflow.report import FIGURES
 
 TRACK = (sys.executable, "-m", "mnistflow", "track")
 
@@ -112,9 +113,8 @@ def test_a_result_is_one_run_that_holds_everything(finished: Checkout, run: tupl
     commit = finished.git("rev-parse", "HEAD^").strip()
     assert tags["mlflow.source.git.commit"] == commit
     assert found["data"] == [("digits", str(data["digest"])[:32])]
-    names = ("confusion", "convolution", "curves", "grid", "inside", "mistakes", "predictions", "samples")
     assert found["files"] == [
-        *(f"figures/{name}.png" for name in names),
+        *(f"figures/{name}.png" for name in sorted(FIGURES)),
         "evaluation/evaluate.json",
         "evaluation/predictions.csv",
         "evaluation/robustness.csv",
@@ -324,7 +324,9 @@ def test_queued_experiments_at_once_lose_nothing_and_double_nothing(recorded: Ch
     (recorded.folder / "mlflow.db").unlink()
     recorded.dvc("exp", "run", "--queue", "-S", "model=mlp", "--name", "mlp")
     recorded.dvc("exp", "run", "--queue", "-S", f"evaluate.batch_size={','.join(map(str, SIZES[:3]))}")
-    recorded.replace("src/mnistflow/figures.py", "def samples(", "raise RuntimeError('edited since')\n\n\ndef samples(")
+    recorded.replace(
+        "src/mnistflow/figures/images.py", "def samples(", "raise RuntimeError('edited since')\n\n\ndef samples("
+    )
     # The workers keep what it prints to open, and may outlive their work.
     start = ("dvc", "queue", "start", "--jobs", "3")
     subprocess.run(start, cwd=recorded.folder, env=recorded.environment, stdout=DEVNULL, stderr=DEVNULL, check=True)

@@ -6,9 +6,7 @@ The pictures of it in docs/ are taken here, of the runs in this clone: `make rep
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +15,8 @@ import pytest
 from conftest import ROOT, Checkout, answering, free_port
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 LOADED = 60_000  # milliseconds; the page is five megabytes of script, and the machine may be busy
 
 Runs = tuple[Run, Run]
@@ -57,22 +54,14 @@ def runs(shown: Checkout) -> Runs:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    """A page of a real browser; where there is none these tests are skipped, but not in CI."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        message = f"needs a browser, one of {', '.join(BROWSERS)}; on Debian: apt-get install chromium"
-        pytest.fail(message) if "CI" in os.environ else pytest.skip(message)
-    with sync_playwright() as playwright:
-        sandbox = os.getuid() != 0  # Chromium has none for root
-        window = playwright.chromium.launch(executable_path=browser, chromium_sandbox=sandbox)
-        context = window.new_context(viewport={"width": 1500, "height": 700}, device_scale_factor=1)
-        context.set_default_timeout(LOADED)
-        expect.set_options(timeout=LOADED)
-        # The assistant opens by itself, once, over what is to be seen.
-        context.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
-        yield context.new_page()
-        window.close()
+def page(browser: Browser) -> Page:
+    """A page that waits for what it is to show."""
+    context = browser.new_context(viewport={"width": 1500, "height": 700}, device_scale_factor=1)
+    context.set_default_timeout(LOADED)
+    expect.set_options(timeout=LOADED)
+    # The assistant opens by itself, once, over what is to be seen.
+    context.add_init_script("localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')")
+    return context.new_page()
 
 
 @pytest.fixture

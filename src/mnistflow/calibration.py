@@ -9,21 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["Bin", "Calibration", "calibration", "fit_temperature"]
+from mnistflow.scores import Bin
+
+__all__ = ["Calibration", "calibration", "fit_temperature"]
 
 BINS = 15  # as Guo et al. 2017 have it
 SHARPEST = 20.0  # times the logits; the temperature is at least the inverse of it, and at most this
-
-
-@dataclass(frozen=True)
-class Bin:
-    """The images whose prediction has a probability above ``low``, up to ``high``."""
-
-    low: float
-    high: float
-    images: int  # at least one
-    confidence: float  # the mean of those probabilities
-    accuracy: float  # 0 to 1
 
 
 @dataclass(frozen=True)

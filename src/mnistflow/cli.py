@@ -54,6 +54,8 @@ def main() -> None:
     command = _command(commands, "compare", compare)
     command.add_argument("wanted", nargs="+", metavar="RUN", help=which)
     command.add_argument("--figure", type=Path, default=Path("compare.png"), help="(default: %(default)s)")
+    command = _command(commands, "report", report)
+    command.add_argument("--output", type=Path, default=Path("report.html"), help="(default: %(default)s)")
     command = _command(commands, "promote", promote)
     command.add_argument("wanted", metavar="RUN", help=which)
     _command(commands, "verify", verify)
@@ -232,6 +234,35 @@ def compare(wanted: Sequence[str], figure: Path) -> None:
     }
     figures.save(figures.comparison(drawn), figure, dpi=params.plot.dpi)
     print(f"\ncurves drawn into {figure}")
+
+
+def report(output: Path) -> None:
+    """Write the result in this folder as one page that needs nothing else, and add it to its MLflow run."""
+    from mnistflow import lineage, tracking  # here, because they take seconds to import
+    from mnistflow.files import whole
+    from mnistflow.report import page
+
+    paths, settings = _with_result(), load().tracking
+    found, unrecorded = None, "tracking.enabled in params.yaml is false"
+    if settings.enabled:
+        try:
+            found = lineage.run_of_workspace()
+            unrecorded = "the result was not recorded when this page was written"
+        except ValueError as error:
+            unrecorded = str(error)
+    text = page(paths, found, unrecorded)
+    with whole(output) as beside:
+        beside.write_text(text, encoding="utf-8")
+    print(f"written to {output}", flush=True)
+    if found is None:
+        print(f"no MLflow run: {unrecorded}")
+        return
+    try:
+        place = tracking.attach(settings, found.id, text, "report/report.html")
+    except ValueError as error:  # the page is there all the same
+        print(f"mnistflow: warning: not added to run {found.id}: {error}", file=sys.stderr)
+    else:
+        print(f"added to run {found.id} as {place}")
 
 
 def promote(wanted: str) -> None:

@@ -19,10 +19,9 @@ from mnistflow.corruptions import CORRUPTIONS, corrupted
 from mnistflow.inference import confusion_counts, layer_outputs, logits_of, probabilities
 from mnistflow.models import parameter_count
 from mnistflow.recipes import LossName, make_loss
+from mnistflow.scores import ClassScores, Corrupted
 
 __all__ = [
-    "ClassFigures",
-    "Corrupted",
     "Evaluation",
     "Robustness",
     "Speed",
@@ -38,16 +37,6 @@ CORRUPTION_SEED = 0  # the same for each corruption and strength, so that a stro
 
 
 @dataclass(frozen=True)
-class ClassFigures:
-    """How one class fared; all but ``images`` from 0 to 1, and 0 where there is nothing to divide by."""
-
-    precision: float
-    recall: float
-    f1: float
-    images: int
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """What a network did with each image of a split."""
 
@@ -60,15 +49,14 @@ class Evaluation:
     scaled: Calibration | None  # at that temperature
     parameters: int
     multiply_adds: int  # for one image
-    classes: dict[str, ClassFigures]
+    classes: tuple[ClassScores, ...]  # by label
     confusion: list[list[int]]  # [label][prediction]: images
     predictions: Tensor  # (N,) int64
     probabilities: Tensor  # (N, classes) float32
 
     def summary(self) -> dict[str, object]:
         """Everything but the single predictions."""
-        figures = list(self.classes.values())
-        scaled = self.scaled
+        figures, scaled = self.classes, self.scaled
         return {
             "accuracy": self.accuracy,
             "accuracy_low": round(self.interval[0], 6),
@@ -87,7 +75,9 @@ class Evaluation:
             "multiply_adds": self.multiply_adds,
             "images": sum(each.images for each in figures),
             # Lists, which DVC leaves out of its tables: forty columns more would hide the figures above.
-            "classes": [{"class": name, **asdict(each)} for name, each in self.classes.items()],
+            "classes": [
+                {"class" if key == "name" else key: value for key, value in asdict(each).items()} for each in figures
+            ],
             "confusion": self.confusion,
             "reliability": [
                 {name: round(value, 6) for name, value in asdict(each).items()} for each in self.calibration.bins
@@ -104,16 +94,6 @@ class Evaluation:
                 split.indices.tolist(), split.labels.tolist(), self.predictions.tolist(), chances.tolist(), strict=True
             )
         ]
-
-
-@dataclass(frozen=True)
-class Corrupted:
-    """How a network fared on a split corrupted in one way."""
-
-    corruption: str  # its name; "none" for the images as they are
-    strength: int  # 1 to 3; 0 for the images as they are
-    amount: float  # in the unit of the corruption
-    accuracy: float  # 0 to 1
 
 
 @dataclass(frozen=True)
@@ -178,10 +158,10 @@ def evaluate(
         scaled=None if temperature is None else calibration((logits.double() / temperature).softmax(dim=1), labels),
         parameters=parameter_count(model),
         multiply_adds=multiply_adds(model, split.images[:1]),
-        classes={
-            name: ClassFigures(round(float(precision), 6), round(float(recall), 6), round(float(f1), 6), int(images))
+        classes=tuple(
+            ClassScores(name, round(float(precision), 6), round(float(recall), 6), round(float(f1), 6), int(images))
             for name, precision, recall, f1, images in zip(names, *columns, strict=True)
-        },
+        ),
         confusion=confusion_counts(labels, predictions, len(names)).tolist(),
         predictions=predictions,
         probabilities=chances,

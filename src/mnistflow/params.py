@@ -191,6 +191,7 @@ class Plot(Block):
     samples: Annotated[int, Field(ge=1, le=1000)]  # images in the grids of samples, of predictions and of mistakes
     first_image: Annotated[int, Field(ge=0, le=10**9)]  # number of the first of nine training images
     dpi: Annotated[int, Field(ge=20, le=600)]
+    background: Literal["light", "dark"] = "light"
 
 
 class Tracking(Block):

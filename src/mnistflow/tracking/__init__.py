@@ -10,6 +10,7 @@ from mnistflow.tracking.record import Origin, Record, committed_params, recordin
 from mnistflow.tracking.registry import promote
 from mnistflow.tracking.runs import (
     Found,
+    attach,
     find,
     name_study,
     of_result,
@@ -25,6 +26,7 @@ __all__ = [
     "Found",
     "Origin",
     "Record",
+    "attach",
     "committed_params",
     "find",
     "lock",

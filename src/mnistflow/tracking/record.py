@@ -329,7 +329,8 @@ class Record:
         except (ValueError, TypeError, KeyError):
             return False
         return self.paths.figures.is_dir() and all(
-            known.get(path.as_posix()) == durations.md5(path) for path in (self.paths.weights, self.paths.predictions)
+            known.get(path.as_posix()) == durations.md5(path)
+            for path in (self.paths.weights, self.paths.test_metrics, self.paths.predictions, self.paths.robustness)
         )
 
     def _trainer(self, weights: str) -> str | None:

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["Found", "find", "name_study", "of_result", "predictions", "recorded", "result_key", "texts", "weights_of"]
+__all__ = [
+    "Found",
+    "attach",
+    "find",
+    "name_study",
+    "of_result",
+    "predictions",
+    "recorded",
+    "result_key",
+    "texts",
+    "weights_of",
+]
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,23 @@ def of_result(params: Params, determinants: str, weights: Path) -> Found | None:
         if run.data.tags.get(tags.WEIGHTS) == bits:
             return _found(client, params.tracking, run)
     return None
+
+
+def attach(tracking: Tracking, run_id: str, text: str, place: str) -> str:
+    """Add a text to the artifacts of a run, in the place of one that is there.
+
+    Returns:
+        Its place there.
+
+    Raises:
+        ValueError: the store does not take it.
+    """
+    try:
+        client, _ = connect(tracking)
+        client.log_text(run_id, text, place)
+    except Exception as error:
+        raise ValueError(failure(tracking, f"did not take {place}", error)) from error
+    return place
 
 
 def find(tracking: Tracking, wanted: str) -> Found:

@@ -1,0 +1,37 @@
+"""Figures for people who would rather look than read.
+
+Drawn without pyplot's global state, and with the same bytes each time; one file for each kind of picture.
+"""
+
+from mnistflow.figures.classes import confusion, per_class, separation
+from mnistflow.figures.confidence import reliability
+from mnistflow.figures.convolution import convolution, worked_convolution
+from mnistflow.figures.curves import comparison, curves, robustness, study
+from mnistflow.figures.images import grid, mistakes, predictions, samples, spread
+from mnistflow.figures.network import inside, weights
+from mnistflow.figures.style import PALETTES, Background, Palette, background, save
+
+__all__ = [
+    "PALETTES",
+    "Background",
+    "Palette",
+    "background",
+    "comparison",
+    "confusion",
+    "convolution",
+    "curves",
+    "grid",
+    "inside",
+    "mistakes",
+    "per_class",
+    "predictions",
+    "reliability",
+    "robustness",
+    "samples",
+    "save",
+    "separation",
+    "spread",
+    "study",
+    "weights",
+    "worked_convolution",
+]

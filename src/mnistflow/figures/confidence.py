@@ -1,0 +1,70 @@
+"""Whether a network is as right as it is sure."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
+
+from mnistflow.figures.style import panels, styled
+from mnistflow.scores import Scores
+
+__all__ = ["reliability"]
+
+MANY = 30  # images of a bin, from which on its accuracy says something
+
+
+def reliability(scores: Scores) -> Figure:
+    """How often a network is right where it is so and so sure (DeGroot and Fienberg 1983), and how many images that is.
+
+    Args:
+        scores: with the bins of the top probability.
+    """
+    with styled() as colours:
+        figure, (shares, counts) = panels(2, 1, (6.2, 6.4), heights=(3, 1))
+        bins = scores.reliability
+        low = math.floor(10 * min(each.low for each in bins)) / 10
+        shares.plot([low, 1], [low, 1], color=colours.grey, linewidth=1.0, linestyle="--")
+        key = f"dashed: as right as it is sure\nhollow: fewer than {MANY} images"
+        shares.text(0.98, 0.04, key, color=colours.grey, fontsize=8, ha="right", transform=shares.transAxes)
+        for each in bins:
+            colour = colours.orange if each.accuracy < each.confidence else colours.blue
+            at = [each.confidence, each.confidence]
+            shares.plot(at, [each.confidence, each.accuracy], color=colour, linewidth=3.0, solid_capstyle="butt")
+            inner = colour if each.images >= MANY else colours.paper
+            shares.plot(at[:1], [each.accuracy], "o", color=colour, markerfacecolor=inner, markersize=6)
+        middles = [(each.low + each.high) / 2 for each in bins]
+        widths = [0.9 * (each.high - each.low) for each in bins]
+        counts.bar(middles, [each.images for each in bins], widths, color=colours.grey)
+        for middle, each in zip(middles, bins, strict=True):
+            counts.annotate(
+                f"{each.images:,}", (middle, each.images), (0, 2), textcoords="offset points", ha="center", fontsize=7
+            )
+        counts.set_yscale("log")
+        counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        counts.set_ylim(0.7, 4 * max(each.images for each in bins))
+        shares.set_title(_said(scores), fontsize=10)
+        shares.set_ylabel("right")
+        shares.set_ylim(-0.03, 1.03)
+        counts.set(xlabel="probability that it gives its prediction", ylabel="images")
+        shares.yaxis.set_major_formatter(PercentFormatter(1))
+        for axes in (shares, counts):
+            axes.set_xlim(low, 1.0 + 0.02 * (1 - low))
+            axes.xaxis.set_major_formatter(PercentFormatter(1))
+        return figure
+
+
+def _said(scores: Scores) -> str:
+    """The figure in words."""
+    total = sum(each.images for each in scores.reliability)
+    sure = sum(each.images * each.confidence for each in scores.reliability) / total
+    right = sum(each.images * each.accuracy for each in scores.reliability) / total
+    way = "too sure" if sure > right else "less sure than it could be"
+    lines = [
+        f"On average {sure:.1%} sure and {right:.1%} right: {way}",
+        f"expected calibration error {scores.ece:.2%}",
+    ]
+    if scores.temperature is not None and scores.ece_scaled is not None:
+        lines[1] += f"; with temperature {scores.temperature:.2f} it is {scores.ece_scaled:.2%}"
+    return "\n".join(lines)

@@ -1,0 +1,180 @@
+"""The result in a folder as one page that needs nothing else: no network, no other file, no script.
+
+Everything on it is read from the files that the pipeline leaves; what dvc.lock says of them comes first, because
+params.yaml may have been changed since.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import Environment, StrictUndefined
+
+from mnistflow.durations import md5
+from mnistflow.files import read_csv, read_json, read_yaml
+from mnistflow.paths import Paths
+from mnistflow.provenance import git_commit
+from mnistflow.scores import Corrupted, Scores, read_robustness, read_scores
+from mnistflow.tracking import Found
+
+__all__ = ["page"]
+
+# What each figure shows, for those who do not see it as well; where it stands is for the template to say.
+FIGURES = {
+    "confusion": "How often each class was read as which",
+    "mistakes": "Test images that were misread, those first that the network was surest of",
+    "per_class": "Recall and precision of each class",
+    "reliability": "How often it is right where it is so and so sure",
+    "robustness": "Accuracy on images that were changed, more and more strongly",
+    "curves": "Loss, accuracy and learning rate while it was trained",
+    "separation": "Test images as the last layer is given them, in two dimensions",
+    "inside": "One test image on its way through the network",
+    "weights": "What the first layer looks for",
+    "predictions": "The first test images and what they were read as",
+    "samples": "Some of the training images",
+    "grid": "Nine training images, and the tensor that they are part of",
+    "convolution": "How a convolution works",
+}
+SHOWN_PAIRS = 8  # of classes confused most often
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, ready for the page."""
+
+    caption: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A class that was read as another."""
+
+    label: str
+    prediction: str
+    images: int
+    share: float  # of the label's images
+
+
+def page(paths: Paths, run: Found | None, unrecorded: str) -> str:
+    """Write the page.
+
+    Args:
+        paths: of the result.
+        run: that it is recorded as.
+        unrecorded: why there is no such run.
+
+    Raises:
+        ValueError: a file of the result is missing or damaged.
+    """
+    scores = read_scores(paths.test_metrics)
+    rows = read_robustness(paths.robustness)
+    lock = _lock()
+    commit = git_commit()
+    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template.filters["percent"] = _percent
+    return template.from_string(files("mnistflow").joinpath("report.html").read_text(encoding="utf-8")).render(
+        data=read_json(paths.data_metrics, "dataset", "train_images", "validation_images", "test_images"),
+        train=read_json(paths.train_metrics, "model", "recipe", "epochs", "kept_epoch", "val_accuracy", "device"),
+        scores=scores,
+        wrong=round(scores.images * (1 - scores.accuracy)),
+        pairs=_pairs(scores),
+        sure=sum(each.images * each.confidence for each in scores.reliability) / scores.images,
+        ways=_ways(rows),
+        history=read_csv(paths.history, numbers=("epoch", "train_loss", "val_loss", "val_accuracy", "test_accuracy")),
+        figures=_pictures(paths.figures),
+        params=_params(lock),
+        digests=_digests(lock),
+        is_locked=_is_locked(lock, paths),
+        commit=(commit or "").removesuffix("-dirty"),
+        is_changed=(commit or "").endswith("-dirty"),
+        run=run,
+        unrecorded=unrecorded,
+    )
+
+
+def _percent(share: float, digits: int = 2) -> str:
+    return f"{100 * share:.{digits}f} %"
+
+
+def _pairs(scores: Scores) -> list[Pair]:
+    """The classes confused most often, those first."""
+    names = [each.name for each in scores.classes]
+    found = [
+        Pair(names[row], names[column], count, count / max(1, sum(counts)))
+        for row, counts in enumerate(scores.confusion)
+        for column, count in enumerate(counts)
+        if count and row != column
+    ]
+    return sorted(found, key=lambda pair: (-pair.images, -pair.share))[:SHOWN_PAIRS]
+
+
+def _ways(rows: list[Corrupted]) -> dict[str, list[Corrupted]]:
+    """The ways in which images were changed, by their names, each from the weakest on."""
+    ways: dict[str, list[Corrupted]] = {}
+    for row in rows[1:]:
+        ways.setdefault(row.corruption.replace("_", " "), []).append(row)
+    return ways
+
+
+def _pictures(folder: Path) -> dict[str, Picture]:
+    """The figures by their names."""
+    pictures = {}
+    for name, caption in FIGURES.items():
+        try:
+            data = (folder / f"{name}.png").read_bytes()
+        except OSError as error:
+            raise ValueError(f"{folder / name}.png cannot be read: {error.strerror}; `dvc repro` draws it") from error
+        pictures[name] = Picture(caption, f"data:image/png;base64,{base64.b64encode(data).decode()}")
+    return pictures
+
+
+def _lock() -> Mapping[str, Any]:
+    """The stages of dvc.lock; nothing where it cannot be read, as before the first commit of it."""
+    try:
+        return cast("Mapping[str, Any]", cast("Any", read_yaml(Path("dvc.lock")))["stages"])
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def _params(lock: Mapping[str, Any]) -> dict[str, str]:
+    """What preprocess, train and evaluate were run with, by dotted paths, as dvc.lock has it.
+
+    Where on its machine a data set lay is left out: the page goes to others, and the place decides nothing.
+    """
+    found: dict[str, str] = {}
+    for stage in ("preprocess", "train", "evaluate"):
+        for path, value in lock.get(stage, {}).get("params", {}).get("params.yaml", {}).items():
+            found |= dict(_leaves(path, value))
+    return {path: value for path, value in found.items() if not re.fullmatch(r"datasets\..+\.path", path)}
+
+
+def _leaves(path: str, value: object) -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [leaf for key, each in value.items() for leaf in _leaves(f"{path}.{key}", each)]
+    if isinstance(value, list):
+        return [(path, ", ".join(map(str, value)))]
+    return [(path, "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value))]
+
+
+def _digests(lock: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The outputs that decide the result, and their MD5 in dvc.lock."""
+    return [
+        (out["path"], out["md5"])
+        for stage in ("download", "preprocess", "train", "evaluate")
+        for out in lock.get(stage, {}).get("outs", [])
+    ]
+
+
+def _is_locked(lock: Mapping[str, Any], paths: Paths) -> bool:
+    """Whether the weights and the figures of the test here are those that dvc.lock names."""
+    known = dict(_digests(lock))
+    return all(
+        path.is_file() and known.get(path.as_posix()) == md5(path) for path in (paths.weights, paths.test_metrics)
+    )
