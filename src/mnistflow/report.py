@@ -7,6 +7,7 @@ params.yaml may have been changed since.
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from jinja2 import Environment, StrictUndefined
+from pydantic import JsonValue
 
 from mnistflow.durations import md5
 from mnistflow.files import read_csv, read_json, read_yaml
+from mnistflow.params import leaves
 from mnistflow.paths import Paths
 from mnistflow.provenance import git_commit
 from mnistflow.scores import Corrupted, Scores, read_robustness, read_scores
@@ -148,19 +151,19 @@ def _params(lock: Mapping[str, Any]) -> dict[str, str]:
 
     Where on its machine a data set lay is left out: the page goes to others, and the place decides nothing.
     """
-    found: dict[str, str] = {}
-    for stage in ("preprocess", "train", "evaluate"):
-        for path, value in lock.get(stage, {}).get("params", {}).get("params.yaml", {}).items():
-            found |= dict(_leaves(path, value))
-    return {path: value for path, value in found.items() if not re.fullmatch(r"datasets\..+\.path", path)}
+    found = {
+        path: _text(value)
+        for stage in ("preprocess", "train", "evaluate")
+        for path, value in leaves(lock.get(stage, {}).get("params", {}).get("params.yaml", {}))
+    }
+    return {path: text for path, text in found.items() if not re.fullmatch(r"datasets\..+\.path", path)}
 
 
-def _leaves(path: str, value: object) -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [leaf for key, each in value.items() for leaf in _leaves(f"{path}.{key}", each)]
+def _text(value: JsonValue) -> str:
+    """A value as params.yaml would have it; a list by its parts."""
     if isinstance(value, list):
-        return [(path, ", ".join(map(str, value)))]
-    return [(path, "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value))]
+        return ", ".join(map(_text, value))
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _digests(lock: Mapping[str, Any]) -> list[tuple[str, str]]:
