@@ -1,6 +1,6 @@
 """The faults that docs/reliability.md counts: kills, damaged files, mistakes in params.yaml.
 
-    python -m benchmarks.faults [--kills 20]
+    python -m benchmarks.faults [--kills 20] [--only kills|damages|mistakes]
 
 In a clone of HEAD, on scikit-learn's digits: training is killed at random moments for each model of params.yaml, the
 other stages half as often, DVC itself as often as these; each is repeated until it is done, and what it leaves is held
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import ROOT
@@ -46,15 +47,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="of each training (default: %(default)s)")
     parser.add_argument("--mistakes", type=int, default=500, help="in params.yaml (default: %(default)s)")
+    parser.add_argument("--only", choices=("kills", "damages", "mistakes"), help="one of the tables")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        checkout = prepared(Path(name, "clone"))
-        kills = killed(checkout, arguments.kills)
-        damaged = damages(checkout, Path(name, "outcomes.json"))
-    mistaken = mistakes(arguments.mistakes)
-    for mark, lines in (("kills", kills), ("damages", damaged), ("mistakes", mistaken)):
-        print("\n".join(lines), end="\n\n")
-        replace(mark, lines)
+        if arguments.only != "mistakes":
+            checkout = prepared(Path(name, "clone"))
+        tables: dict[str, Callable[[], list[str]]] = {
+            "kills": lambda: killed(checkout, arguments.kills),
+            "damages": lambda: damages(checkout, Path(name, "outcomes.json")),
+            "mistakes": lambda: mistakes(arguments.mistakes),
+        }
+        for mark, table in tables.items():
+            if arguments.only in (None, mark):
+                lines = table()
+                print("\n".join(lines), end="\n\n")
+                replace(mark, lines)
 
 
 def prepared(folder: Path) -> Checkout:

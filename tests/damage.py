@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import pickle
+import re
 import runpy
 import shutil
 import struct
@@ -165,6 +166,11 @@ def _each(tree: dict[str, Any], function: Callable[[torch.Tensor], torch.Tensor]
         tree[name] = function(tree[name])
 
 
+def _without_first_class(figures: str) -> str:
+    tree = json.loads(figures)
+    return json.dumps({**tree, "classes": tree["classes"][1:]})
+
+
 SPLIT: dict[str, Damage] = {
     "a label that is no class": tensors(lambda t, _: _first(t["labels"], 10)),
     "a label below 0": tensors(lambda t, _: _first(t["labels"], -1)),
@@ -244,10 +250,14 @@ def damages(paths: Paths, checkpoint: Path) -> Iterator[tuple[Kind, Path, Damage
         "missing": missing,
         "random bytes": random_bytes,
         "only the heading": text(lambda before: before.partition("\n")[0] + "\n"),
-        "another heading": text(lambda before: before.replace("loss", "lost").replace("label", "lable")),
+        "another heading": text(
+            lambda before: before.replace("loss", "lost").replace("label", "lable").replace("amount", "much")
+        ),
     }
-    for file, column in ((paths.history, "1,"), (paths.steps, "1,"), (paths.predictions, "0,")):
-        no_number = text(lambda before, column=column: before.replace(f"\n{column}", "\nmany,", 1))  # type: ignore[misc]
+    tables = ((paths.history, "1,"), (paths.steps, "1,"), (paths.predictions, "0,"), (paths.robustness, "none,0,"))
+    for file, column in tables:
+        wrong = column.replace("0,", "many,").replace("1,", "many,")
+        no_number = text(lambda before, old=column, new=wrong: before.replace(f"\n{old}", f"\n{new}", 1))  # type: ignore[misc]
         yield from those("plot", file, {**table, "a word for a number": no_number})
     yield from those(
         "plot",
@@ -257,6 +267,20 @@ def damages(paths: Paths, checkpoint: Path) -> Iterator[tuple[Kind, Path, Damage
             "one image less": text(lambda before: before[: before.rstrip().rindex("\n") + 1]),
         },
     )
+    yield from those(
+        "plot", paths.robustness, {"no row of the images as they are": text(lambda b: b.replace("none", "x"))}
+    )
+    figures: dict[str, Damage] = {
+        "cut within a line": cut_within_a_line,
+        "empty": empty,
+        "missing": missing,
+        "random bytes": random_bytes,
+        "a list for an object": text(lambda before: f"[{before}]"),
+        "a figure missing": text(lambda before: before.replace('"ece"', '"eec"')),
+        "a word for a number": text(lambda before: re.sub(r'"brier": [0-9.]+', '"brier": "small"', before)),
+        "a class less than rows of the confusion": text(_without_first_class),
+    }
+    yield from those("plot", paths.test_metrics, figures)
     log, known = Path(".mnistflow/durations.jsonl"), Path(".mnistflow/models-built")
     yield from those("train", checkpoint, {**ANY, "cut to five bytes": cut_to_five_bytes}, harmless=True)
     yield from those(

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -183,10 +184,10 @@ def read_csv(path: Path, *, numbers: Sequence[str] = (), texts: Sequence[str] = 
         ValueError: the file is missing, or holds something else; says where.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file, strict=True)
-            headings = reader.fieldnames or ()
-            rows = list(reader)
+        text = path.read_text(encoding="utf-8")
+        reader = csv.DictReader(io.StringIO(text), strict=True)
+        headings = reader.fieldnames or ()
+        rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     again = "`dvc repro` makes it anew"
@@ -194,6 +195,8 @@ def read_csv(path: Path, *, numbers: Sequence[str] = (), texts: Sequence[str] = 
         raise ValueError(f"{path} is damaged: it lacks the column {', '.join(missing)}; {again}")
     if not rows:
         raise ValueError(f"{path} is damaged: it has no rows; {again}")
+    if not text.endswith("\n"):  # a number that is cut is still a number
+        raise ValueError(f"{path} is damaged: its last line is cut short; {again}")
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values():
             raise ValueError(f"{path} is damaged: line {line} has not as many columns as the first; {again}")
