@@ -200,7 +200,7 @@ def test_separation_shows_every_class_where_its_images_lie(names: str) -> None:
     assert sum(images for images, _ in found) == 1000
     assert max(found)[0] - min(found)[0] <= 1  # each has its share
     assert [wrong for _, wrong in found] == [images if n == 1 else 0 for n, (images, _) in enumerate(found)]
-    together = len(classes) if len(classes) <= 20 else 0
+    together = len(classes) if len(classes) <= 12 else 0
     assert len(axes.lines) == together + 3 * len(classes)
     for number in range(len(classes)):
         others, right, wrong = axes.lines[together + 3 * number :][:3]

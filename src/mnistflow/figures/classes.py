@@ -22,7 +22,8 @@ from mnistflow.scores import ClassScores
 
 __all__ = ["confusion", "per_class", "separation"]
 
-FEW = 20  # classes up to which each cell of the matrix has its share, and each class its colour
+FEW = 20  # classes up to which each cell of the matrix has its share
+TOGETHER = 12  # classes up to which they are shown in one square, each in a colour or a shape of its own
 PAIRS = 5  # of classes confused most often, said in words
 BARS = 30  # classes with bars
 DOTS = 1000  # images whose place among the classes is shown
@@ -171,7 +172,7 @@ def separation(model: nn.Module, split: Split, predictions: Tensor) -> Figure:
         )
         axes.text(0, 0.34, note, fontsize=8, color=colours.grey, va="top")
         top, left = 0.65, 0.0
-        if len(names) <= FEW:
+        if len(names) <= TOGETHER:
             _together(axes, places, labels, names, top, 4.2)
             left = 4.4
         columns = 10 if not left else math.ceil(math.sqrt(len(names) * 1.3))
@@ -220,13 +221,15 @@ def _together(axes: Axes, places: Tensor, labels: Tensor, names: Sequence[str], 
 
 
 def _apart(spots: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """Names at their places, from the top down; one that would lie on another is moved below it."""
+    """Names at their places, from the top down; one that would lie on another is moved below it, or left out."""
     done: list[tuple[float, float, str]] = []
-    for x, y, name in sorted(spots, key=lambda spot: spot[1]):
+    for x, wanted, name in sorted(spots, key=lambda spot: spot[1]):
+        y = wanted
         for other_x, other_y, other in done:
             if abs(x - other_x) < 0.05 * sum(max(map(len, each.splitlines())) for each in (name, other)) + 0.05:
                 y = max(y, other_y + 0.1 + 0.08 * (2 + name.count("\n") + other.count("\n")))
-        done.append((x, y, name))
+        if y - wanted < 0.5:  # inches; farther away it would name another
+            done.append((x, y, name))
     return done
 
 
