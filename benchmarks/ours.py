@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -100,6 +101,8 @@ class Training:
         self.state = training.State(self.model, self.optimizer, self.schedule, generator, self.recipe.batch_size)
         self.precision = training.computed_in(precision or self.recipe.precision, self.model, self.device)
         changes = self.recipe.augment
+        # One for all epochs, as in a training: on a card a step is recorded once.
+        self.events: Iterator[training.Step | training.Epoch] | None = None
         self.augment = partial(augment.affine, rotate=changes.rotate, scale=changes.scale, shift=changes.shift)
 
     def epoch(self) -> float:
@@ -107,18 +110,19 @@ class Training:
         self.state.epochs.clear()
         display = progress.Display(1, self.steps, 200)
         checkpoint = Checkpoint("benchmark", self.device, every=1e9)
-        events = training.fit(
-            self.state,
-            self.train,
-            loss=self.loss,
-            epochs=1,
-            shuffle=self.recipe.shuffle,
-            augment=self.augment,
-            precision=self.precision,
-        )
+        if self.events is None:
+            self.events = training.fit(
+                self.state,
+                self.train,
+                loss=self.loss,
+                epochs=1,
+                shuffle=self.recipe.shuffle,
+                augment=self.augment,
+                precision=self.precision,
+            )
         started = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()), stage.stoppable() as stop:
-            for event in events:
+            for event in self.events:
                 display.show(event)
                 if isinstance(event, training.Epoch) or stop.is_asked or checkpoint.is_due():
                     break

@@ -19,7 +19,7 @@ from mnistflow.scores import read_robustness, read_scores
 def main() -> None:
     params, paths = load(), Paths.load()
     count, dpi = params.plot.samples, params.plot.dpi
-    devices.repeatable(1, torch.device("cpu"))  # enough for the few images that go through the network here
+    devices.repeatable(1, torch.device("cpu"))  # enough for the thousand images that go through the network here
     model, card = models.load(paths.weights)
     train, validation = read_split(paths.train_split), read_split(paths.validation_split)
     test = read_split(paths.test_split)

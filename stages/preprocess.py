@@ -18,8 +18,9 @@ def main() -> None:
     print(f"preprocess: {params.dataset} on {devices.describe(device)}")
 
     dataset = datasets.build(params.dataset, params.dataset_arguments)
+    published = dataset.read(paths.raw / params.dataset)
     splits = preprocessing.prepare(
-        dataset.read(paths.raw / params.dataset),
+        published,
         dataset=params.dataset,
         validation_size=params.preprocess.validation_size,
         normalize=params.preprocess.normalize,
@@ -31,7 +32,7 @@ def main() -> None:
     files = (paths.train_split, paths.validation_split, paths.test_split)
     for path, split in zip(files, splits, strict=True):
         write_split(path, split)
-    write_json(paths.data_metrics, preprocessing.summary(*splits, files=files, device=device))
+    write_json(paths.data_metrics, preprocessing.summary(*splits, published=published, files=files, device=device))
 
 
 if __name__ == "__main__":

@@ -32,8 +32,6 @@ def main() -> None:
 
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments).to(device)
     start = paths.start / "given"
-    if start.is_symlink() != (params.train.init_from is not None):
-        raise ValueError(f"{start} is not what train.init_from names; make the link again: dvc repro --force check")
     if start.is_symlink():
         models.start_from(model, block.architecture, start)
         print(f"train: starts from {start.readlink()}")

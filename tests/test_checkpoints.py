@@ -32,6 +32,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "batch-norm-bf16": {"model": ("compact", {"width": 8}), "precision": "bf16", "augment": CHANGES},
     "early-stopping": {"model": ("mlp", {"hidden": [64]}), "patience": 1, "keep": "best", "epochs": 20, "lr": 0.2},
     "batches-of-two": {"model": ("lenet5", {}), "optimizer": "adam", "batch_size": 2, "epochs": 1, "lr": 0.001},
+    "short-end": {"model": ("mlp", {"hidden": [32], "dropout": 0.5}), "optimizer": "adam", "batch_size": 70},
     "in-order": {"model": ("convnet", {"kernels": [4], "kernel_size": 5, "hidden": [16]}), "shuffle": False},
 }
 

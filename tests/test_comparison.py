@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
 from mnistflow.comparison import Paired, paired, verdict
-from mnistflow.tracking import Found
+from mnistflow.tracking import Found, tags
 
 
 def predictions(outcomes: Sequence[bool], label: str = "3") -> list[dict[str, str]]:
@@ -20,12 +21,17 @@ def predictions(outcomes: Sequence[bool], label: str = "3") -> list[dict[str, st
 
 def run(name: str, dataset: str = "digits") -> Found:
     return Found(
-        id=name * 8, name=name, status="FINISHED", page="", table="", params={"dataset": dataset}, metrics={}, tags={},
-        curves={},
+        id=name * 8, name=name, status="FINISHED", page="", table="", params={"dataset": dataset}, metrics={},
+        tags={tags.TEST_IMAGES: dataset}, curves={},
     )  # fmt: skip
 
 
 A, B = run("a"), run("b")
+
+
+def test_mcnemar_of_many_images_takes_no_time_worth_naming() -> None:
+    assert Paired(both=0, first=20_000, second=20_000, neither=0).p_value == 1.0
+    assert 0 < Paired(both=0, first=20_300, second=19_700, neither=0).p_value < 0.01
 
 
 def test_mcnemar_is_that_worked_out_by_hand() -> None:
@@ -82,5 +88,7 @@ def test_other_images_and_lost_predictions_are_said() -> None:
     rows = predictions([True, False])
     for runs, found in (([A, B], [rows, rows[:1]]), ([A, run("c", "kmnist")], [rows, rows])):
         assert "tested on other images" in verdict(runs, found)
+    older = replace(B, tags={})
+    assert "from before it was recorded" in verdict([A, older], [rows, rows])
     assert verdict([A, B], [rows, None]).startswith("b has no predictions of the test images")
     assert verdict([A, A], [None, rows]).startswith("a (aaaaaaaa) has no predictions")

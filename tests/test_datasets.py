@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,13 @@ def test_a_changed_digits_file_is_refused_by_name(tmp_path: Path) -> None:
     for use in (lambda: digits.fetch(tmp_path, timeout=1), lambda: digits.read(tmp_path)):
         with pytest.raises(ValueError, match=r"digits\.csv is not scikit-learn's file"):
             use()
+
+
+def test_what_stands_for_nothing_brought_is_in_git_for_every_data_set() -> None:
+    for name in DATASETS:
+        path = f"inputs/source/{name}"
+        tracked = subprocess.run(["git", "ls-files", path], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        ignored = subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT, check=False).returncode == 0
+        # In a clone `check`, which would write it, has nothing to do. Where users bring images, git must not see the
+        # link to them: it belongs in .gitignore, as that of `folder`.
+        assert bool(tracked) != ignored, f"git add {path}"

@@ -165,7 +165,7 @@ def robust(network: nn.Module, split: Split, batch_size: int = 100) -> Robustnes
     return robustness(network, split, 0.5, batch_size)
 
 
-def test_robustness_is_the_accuracy_on_images_corrupted_batch_by_batch(network: nn.Module, digits: Splits) -> None:
+def test_robustness_is_the_accuracy_on_corrupted_images(network: nn.Module, digits: Splits) -> None:
     test = digits[2]
     found = robust(network, test)
     rows = found.rows()
@@ -177,10 +177,9 @@ def test_robustness_is_the_accuracy_on_images_corrupted_batch_by_batch(network: 
         corruption, strength = CORRUPTIONS[str(row["corruption"])], int(str(row["strength"]))
         assert row["amount"] == corruption.amounts[strength - 1]
         generator, right = Generator().manual_seed(0), 0
-        for batch, labels in zip(test.images.split(100), test.labels.split(100), strict=True):
-            harder = corrupted(batch, corruption, strength, generator, mean=test.inputs.mean, std=test.inputs.std)
-            with torch.no_grad():
-                right += int((network(harder).argmax(dim=1) == labels).sum())
+        harder = corrupted(test.images, corruption, strength, generator, mean=test.inputs.mean, std=test.inputs.std)
+        with torch.no_grad():
+            right += int((network(harder).argmax(dim=1) == test.labels).sum())
         assert row["accuracy"] == pytest.approx(right / 360, abs=2 / 360)  # near ties may fall either way
     accuracies = [each.accuracy for each in found.corrupted]
     assert found.accuracy == pytest.approx(fmean(accuracies), abs=1e-6)
@@ -194,6 +193,24 @@ def test_robustness_repeats_itself_and_leaves_the_network_as_it_was(network: nn.
     assert robust(network, digits[2]) == found
     after = network.state_dict().values()
     assert all(torch.equal(a, b) and b.stride() == stride for (a, stride), b in zip(before, after, strict=True))
+
+
+def test_which_images_are_seen_does_not_depend_on_how_many_go_through_at_once(
+    network: nn.Module, digits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[float] = []
+
+    def forward(images: Tensor) -> Tensor:
+        seen.append(float(images.double().sum()))
+        return torch.zeros(len(images), 10)
+
+    monkeypatch.setattr(network, "forward", forward)
+    sums = []
+    for batch_size in (360, 90):
+        seen.clear()
+        robustness(network, digits[2], 0.5, batch_size)
+        sums.append(sum(seen))
+    assert sums[0] == pytest.approx(sums[1], rel=1e-9)
 
 
 def test_a_higher_strength_hurts_more(network: nn.Module, digits: Splits) -> None:

@@ -53,7 +53,9 @@ def test_no_gate_says_nothing() -> None:
 
 
 @pytest.mark.parametrize("gate", FIGURES)
-@pytest.mark.parametrize("test", [{}, {"accuracy": None, "robust_accuracy": None, "classes": []}])
+@pytest.mark.parametrize(
+    "test", [{}, {"accuracy": None, "robust_accuracy": None, "classes": []}, {"classes": [{"class": "0"}]}]
+)
 def test_a_figure_that_was_not_measured_fails_no_gate_by_chance(gate: str, test: dict[str, object]) -> None:
     with pytest.raises(
         ValueError, match=rf"evaluate.gates.{gate}: the result in this folder has no \w+, .* `dvc repro`"

@@ -16,7 +16,9 @@ CUDA = torch.device("cuda")
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_training_of_recorded_steps_ends_in_the_same_bits(kind: str, digits: Splits) -> None:
+def test_a_training_of_recorded_steps_ends_in_the_same_bits(
+    kind: str, digits: Splits, capsys: pytest.CaptureFixture[str]
+) -> None:
     outcomes = []
     for capture in (True, False):
         devices.repeatable(1, CUDA)
@@ -24,6 +26,7 @@ def test_a_training_of_recorded_steps_ends_in_the_same_bits(kind: str, digits: S
         list(run(capture=capture))
         outcomes.append(outcome(state))
     assert outcomes[0] == outcomes[1]
+    assert "none could be recorded" not in capsys.readouterr().out
 
 
 @pytest.mark.gpu

@@ -121,12 +121,16 @@ def test_a_file_from_before_robustness_and_gates_stands_for_the_same_result() ->
     before, problems = params.parse(document)
     assert problems == []
     assert before is not None
-    now, _ = params.parse(changed("evaluate.gates.min_accuracy", 0.9))
+    document = changed("evaluate.gates.min_accuracy", 0.9)
+    document["evaluate"]["robustness"] = False
+    now, _ = params.parse(document)
     assert now is not None
     assert before.chosen() == now.chosen()
-    assert {path for path in now.chosen() if path.startswith("evaluate.")} == {
-        f"evaluate.{name}" for name in ("device", "threads", "batch_size", "max_shift")
-    }
+    names = {"device", "threads", "batch_size", "max_shift"}
+    assert {path for path in now.chosen() if path.startswith("evaluate.")} == {f"evaluate.{name}" for name in names}
+    measured, _ = params.parse(DOCUMENT)
+    assert measured is not None
+    assert measured.chosen() == {**now.chosen(), "evaluate.robustness": True}
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

@@ -290,7 +290,7 @@ def test_training_goes_on_from_given_weights(recorded: Checkout) -> None:
 
     recorded.replace("params.yaml", "init_from:\n", f"init_from: {run}\n")
     recorded.dvc("repro", "check")
-    fetched = recorded.folder / "data" / "weights" / "given"
+    fetched = recorded.folder / "inputs" / "weights" / "given"
     assert run in str(fetched.readlink())
     assert fetched.read_bytes() == (recorded.folder / "start.safetensors").read_bytes()
 
@@ -299,7 +299,7 @@ def test_training_goes_on_from_given_weights(recorded: Checkout) -> None:
     assert ran(output) == ["check", "train"]
     # As in another clone, or after an experiment from elsewhere: the link is made again, and nothing else.
     fetched.unlink()
-    (recorded.folder / "data" / "brought" / "links.json").unlink()
+    (recorded.folder / "inputs" / "brought" / "links.json").unlink()
     assert ran(recorded.dvc("repro", "train")) == ["check"]
     # What was brought is gone, and is not wanted any more.
     (recorded.folder / "start.safetensors").unlink()

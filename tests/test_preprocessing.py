@@ -79,6 +79,20 @@ def test_order_and_origin_of_each_image_are_kept() -> None:
         assert torch.equal(back.round().to(torch.uint8)[:, 0], source.images[split.indices])
 
 
+def test_the_test_images_are_known_by_what_they_were(tmp_path: Path) -> None:
+    def digest_of(test: LabelledImages, **changes: Any) -> object:
+        train = images(100)
+        splits = prepared(train, test, **changes)
+        published = Published(train, test, ("a", "b", "c"))
+        return preprocessing.summary(*splits, published=published, files=[], device=CPU)["test_digest"]
+
+    test = images(30, seed=1)
+    first = digest_of(test)
+    assert digest_of(test, seed=1, pad=2, normalize="unit") == first
+    assert digest_of(images(30, seed=2)) != first
+    assert digest_of(test._replace(labels=test.labels.flip(0))) != first
+
+
 def test_zero_holds_out_none() -> None:
     train, validation, _ = prepared(images(100), images(30), validation_size=0)
     assert len(train) == 100

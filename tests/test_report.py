@@ -236,5 +236,7 @@ def test_the_report_of_a_run_is_added_to_it_and_written_without_a_store_as_well(
     recorded.mnistflow("report")
     assert recorded.read("report.html") == text  # of the same run and commit: the same
     away = recorded.run(*COMMAND, PYTHONPATH="src", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert away.startswith("written to report.html\nno MLflow run: http://127.0.0.1:9 does not answer")
+    assert away.startswith("mnistflow: warning: http://127.0.0.1:9 does not answer")
+    assert "written to report.html\nno MLflow run: the store did not answer" in away
+    assert "127.0.0.1:9" not in recorded.read("report.html")  # where a store is goes to nobody
     assert recorded.git("status", "--porcelain") == "?? docs/result.html\n"

@@ -40,5 +40,7 @@ def affine(images: Tensor, generator: Generator, *, rotate: float, scale: float,
         ],
         dim=1,
     )  # (N, 2, 3)
-    grid = F.affine_grid(theta.to(images.device), list(images.shape), align_corners=False)
+    if images.is_cuda:  # from pinned memory a copy is only asked for; from other memory it would be waited for
+        theta = theta.pin_memory()
+    grid = F.affine_grid(theta.to(images.device, non_blocking=True), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

@@ -226,7 +226,10 @@ def compare(wanted: Sequence[str], figure: Path) -> None:
     runs = [tracking.find(params.tracking, each) for each in wanted]
     print("\n".join(studies.markdown(comparison.rows(runs))))
     if len(runs) == 2:
-        print("\n" + comparison.verdict(runs, [tracking.predictions(params.tracking, run.id) for run in runs]))
+        try:
+            print("\n" + comparison.verdict(runs, [tracking.predictions(params.tracking, run.id) for run in runs]))
+        except ValueError as error:  # the curves come from the store itself
+            print(f"mnistflow: warning: not compared image by image: {error}", file=sys.stderr)
     drawn = {
         name: found
         for name in ("val_accuracy", "test_accuracy", "train_loss")
@@ -247,15 +250,16 @@ def report(output: Path) -> None:
     if settings.enabled:
         try:
             found = lineage.run_of_workspace()
-            unrecorded = "the result was not recorded when this page was written"
+            unrecorded = "with params.yaml as it was when this page was written, no run stood for this result"
         except ValueError as error:
-            unrecorded = str(error)
+            print(f"mnistflow: warning: {error}", file=sys.stderr)
+            unrecorded = "the store did not answer when this page was written"
     text = page(paths, found, unrecorded)
     with whole(output) as beside:
         beside.write_text(text, encoding="utf-8")
     print(f"written to {output}", flush=True)
     if found is None:
-        print(f"no MLflow run: {unrecorded}")
+        print(f"no MLflow run: {unrecorded}; `mnistflow track` records it")
         return
     try:
         place = tracking.attach(settings, found.id, text, "report/report.html")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mnistflow.tracking import Found
+from mnistflow.tracking import Found, tags
 
 __all__ = ["Paired", "curves", "paired", "rows", "verdict"]
 
@@ -79,7 +78,11 @@ class Paired:
         Each image that only one of them reads right is then the toss of a coin; the test is two-sided.
         """
         tosses, fewer = self.first + self.second, min(self.first, self.second)
-        return min(1.0, 2 * sum(math.comb(tosses, count) for count in range(fewer + 1)) / (1 << tosses))
+        ways = total = 1  # of `count` heads in all tosses, and of at most so many
+        for count in range(fewer):
+            ways = ways * (tosses - count) // (count + 1)
+            total += ways
+        return min(1.0, 2 * total / (1 << tosses))
 
     def interval(self) -> tuple[float, float]:
         """The 95 % interval of the difference by the paired bootstrap (percentiles of 10,000 resamples, seeded).
@@ -122,7 +125,12 @@ def verdict(runs: Sequence[Found], predictions: Sequence[Sequence[Mapping[str, s
     if first is None or second is None:
         lacking = one if first is None else other
         return f"{lacking} has no predictions of the test images, so the two cannot be compared image by image."
-    counts = paired(first, second) if runs[0].params.get("dataset") == runs[1].params.get("dataset") else None
+    tested = [run.tags.get(tags.TEST_IMAGES) for run in runs]
+    if None in tested:
+        return (
+            "One of them is from before it was recorded which images a run was tested on: no comparison image by image."
+        )
+    counts = paired(first, second) if tested[0] == tested[1] else None
     if counts is None:
         return "They were tested on other images, so they cannot be compared image by image."
     low, high = counts.interval()

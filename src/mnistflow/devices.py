@@ -66,10 +66,10 @@ def repeatable(threads: int, device: torch.device) -> None:
     torch.set_flush_denormal(True)  # of this thread and of those that it starts: before there are any
     if device.type != "cpu":  # not on a CPU, where nothing used here needs it and it would import for 1.5 s
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses to be deterministic
-        torch.use_deterministic_algorithms(True)
+        torch.use_deterministic_algorithms(device.type == "cuda")  # on mps max-pooling has none to train with
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False  # the default of convolutions, and not what float32 means
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # where streams and graphs are made that name none
 
 

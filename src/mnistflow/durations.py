@@ -24,7 +24,7 @@ def note(subject: str, **took: object) -> None:
 
     Args:
         subject: what it belongs to: weights by their MD5, which is what dvc.lock calls them by, or another digest.
-        took: durations by name, in seconds.
+        took: durations by name, in seconds, and what follows from them.
     """
     path = _log()
     path.parent.mkdir(exist_ok=True)

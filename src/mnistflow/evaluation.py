@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 CORRUPTION_SEED = 0  # the same for each corruption and strength, so that a stronger one does more of the same
+CORRUPTED_AT_ONCE = 1000  # images; another number would draw others
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,8 @@ def robustness(model: nn.Module, split: Split, clean: float, batch_size: int) ->
     for name, corruption in CORRUPTIONS.items():
         for strength, amount in enumerate(corruption.amounts, start=1):
             generator, right = Generator().manual_seed(CORRUPTION_SEED), 0
-            for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
+            parts = (tensor.split(CORRUPTED_AT_ONCE) for tensor in (split.images, split.labels))
+            for images, labels in zip(*parts, strict=True):
                 harder = corrupted(
                     images, corruption, strength, generator, mean=split.inputs.mean, std=split.inputs.std
                 )

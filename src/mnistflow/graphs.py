@@ -34,12 +34,13 @@ class Captured:
         optimizer: that takes the step. Its learning rates stay numbers for whoever looks at them between two steps; in
             a step they are tensors, because a recording would hold a number for ever.
         device: the card.
+        record: False never records, and gives the same numbers.
     """
 
-    def __init__(self, step: Stepping, optimizer: Optimizer, device: torch.device) -> None:
+    def __init__(self, step: Stepping, optimizer: Optimizer, device: torch.device, *, record: bool = True) -> None:
         self._step = step
         self._groups = optimizer.param_groups
-        self._rates = [torch.full((), group["lr"], device=device) for group in self._groups]
+        self._rates = [torch.full((), group["lr"], dtype=torch.float32, device=device) for group in self._groups]
         self._numbers = [group["lr"] for group in self._groups]  # that the tensors hold
         self._stream = torch.cuda.Stream(device)
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -48,7 +49,7 @@ class Captured:
         self._loss: Tensor
         self._seen: torch.Size | None = None  # the shape of the last images
         self._times = 0  # in a row
-        self._works = True
+        self._works = record
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """Take a step; for the arguments see :data:`Stepping`."""
@@ -86,7 +87,7 @@ class Captured:
 
     def _computed(self, images: Tensor, labels: Tensor) -> Tensor:
         """A step as it is; beside the stream of everything else, as a recording wants what comes before it."""
-        self._stream.wait_stream(torch.cuda.current_stream())
+        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream), self._with_rates():
             loss = self._step(images, labels)
         self._stream.synchronize()
@@ -96,10 +97,17 @@ class Captured:
         """Record a step; nothing is computed. Where that cannot be done, say so and do without."""
         self._images, self._labels = torch.empty_like(images), torch.empty_like(labels)
         graph = torch.cuda.CUDAGraph()
+        random = torch.cuda.default_generators[images.device.index]
+        before = random.clone_state()
         try:
-            with self._with_rates(capturable=True), torch.cuda.graph(graph, stream=self._stream):
+            with (
+                torch.cuda.stream(self._stream),  # brings back the stream before also where the recording's end fails
+                self._with_rates(capturable=True),
+                torch.cuda.graph(graph, stream=self._stream),
+            ):
                 self._loss = self._step(self._images, self._labels)
         except RuntimeError as error:
+            random.graphsafe_set_state(before)
             self._works = False
             said = str(error).strip().partition("\n")[0]
             print(f"train: steps are launched part by part, because none could be recorded: {said}", flush=True)

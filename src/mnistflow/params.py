@@ -181,7 +181,7 @@ class Evaluate(Block):
     threads: Threads
     batch_size: Count
     max_shift: Annotated[int, Field(ge=0, le=100)]  # also measured on images moved by up to so many pixels
-    robustness: bool = True  # also measured on corrupted images
+    robustness: bool = False  # also measured on corrupted images
     gates: Gates = Gates()
 
 
@@ -245,8 +245,8 @@ class Params(Block):
         """What the chosen result rests on, flattened to dotted paths.
 
         Left out are the blocks that were not chosen, and what changes no figure: where files come from, what is
-        reported while waiting, how figures are drawn, where runs are recorded, whether robustness is measured beside
-        the other figures, what they must come to. So are the devices that the weights rest on, because ``auto`` says
+        reported while waiting, how figures are drawn, where runs are recorded, what figures must come to, and
+        robustness where it is not measured. So are the devices that the weights rest on, because ``auto`` says
         nothing: the record names those that were taken.
         """
         tree = self.model_dump(include={"seed", "dataset", "model", "recipe"})
@@ -255,7 +255,9 @@ class Params(Block):
         tree["recipes"] = {self.recipe: self.recipe_block.model_dump()}
         tree["preprocess"] = self.preprocess.model_dump(exclude={"device"})
         tree["train"] = {"threads": self.threads}
-        tree["evaluate"] = self.evaluate.model_dump(exclude={"robustness", "gates"})
+        # As results were found before there were these keys.
+        left_out = {"gates"} if self.evaluate.robustness else {"gates", "robustness"}
+        tree["evaluate"] = self.evaluate.model_dump(exclude=left_out)
         return dict(leaves(tree))
 
 

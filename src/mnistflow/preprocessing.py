@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +86,13 @@ def prepare(
 
 
 def summary(
-    train: Split, validation: Split, test: Split, *, files: Sequence[Path], device: torch.device
+    train: Split,
+    validation: Split,
+    test: Split,
+    *,
+    published: Published,
+    files: Sequence[Path],
+    device: torch.device,
 ) -> dict[str, object]:
     """What the preprocess stage did, for its metrics file.
 
@@ -93,6 +100,7 @@ def summary(
         train: the training split.
         validation: the validation split.
         test: the test split.
+        published: the images that they come from.
         files: the three as written.
         device: that computed them.
     """
@@ -105,4 +113,14 @@ def summary(
         "std": train.inputs.std,
         "device": device.type,
         "digest": digest({path.stem: sha256(path) for path in files}),
+        # Of the images as they were before they were normalised: the same whatever the seed.
+        "test_digest": _digest(published.test),
     }
+
+
+def _digest(published: LabelledImages) -> str:
+    """SHA-256 of images with their labels, and of their shape."""
+    seen = hashlib.sha256(str(tuple(published.images.shape)).encode())
+    for tensor in published:
+        seen.update(tensor.contiguous().numpy().data)
+    return seen.hexdigest()

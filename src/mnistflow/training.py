@@ -143,8 +143,8 @@ def fit(
     Args:
         state: a fresh one, or one that a training with the same arguments has left: it goes on from there and ends in
             the same weights, bit for bit. Changed in place.
-        train: the whole training split, on the device of the network or on the CPU, where it may be mapped from a file
-            that is larger than memory; the last batch may be smaller.
+        train: the whole training split, on the device of the network or on the CPU, where it may be mapped from its
+            file; the last batch may be smaller.
         loss: of logits and labels, the mean over a batch.
         epochs: at most so many passes over ``train``.
         shuffle: whether each epoch takes a new random order.
@@ -155,7 +155,7 @@ def fit(
         plain_loss: for these measurements, where ``loss`` has a part that only training wants, such as smoothing.
         keep: the weights that the model carries in the end: of the epoch that was ``best`` on validation, or ``last``.
         patience: end after so many epochs without a better one on validation; None trains to the end.
-        capture: on a card, compute a step as one CUDA graph; the numbers are the same.
+        capture: on a card, launch a step as one CUDA graph; False launches its parts one by one, for comparison.
 
     Yields:
         A :class:`Step` after each step, an :class:`Epoch` after each epoch.
@@ -184,7 +184,7 @@ def fit(
         optimizer.step()
         return batch_loss.detach()
 
-    step_of: Stepping = Captured(take_step, optimizer, device) if on_card and capture else take_step
+    step_of: Stepping = Captured(take_step, optimizer, device, record=capture) if on_card else take_step
 
     while len(state.epochs) < epochs and not _is_patience_over(state, patience):
         number = len(state.epochs) + 1

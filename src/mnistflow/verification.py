@@ -87,13 +87,13 @@ def compare(one: Path, other: Path) -> list[Compared]:
     found = []
     stages, others = _stages(one), _stages(other)
     for name, stage in stages.items():
-        if name == "check":  # its marker names what the user brings, by path
+        if name == "check":  # its marker says the same everywhere
             continue
         deps, other_deps = _md5s(stage, "deps"), _md5s(others.get(name, {}), "deps")
         code = [path for path in deps if path.startswith(("src/", "stages/")) and deps[path] != other_deps.get(path)]
         if code:
             raise ValueError(f"{one} is not that of the committed code ({code[0]}); `dvc repro`, and commit its result")
-        data = {path for path in deps if not path.startswith(("src/", "stages/", "data/checked"))}
+        data = {path for path in deps if not path.startswith(("src/", "stages/"))}
         same = all(deps[path] == other_deps.get(path) for path in data)
         outs, other_outs = _md5s(stage, "outs"), _md5s(others.get(name, {}), "outs")
         found += [

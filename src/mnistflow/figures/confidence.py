@@ -61,6 +61,8 @@ def _said(scores: Scores) -> str:
     sure = sum(each.images * each.confidence for each in scores.reliability) / total
     right = sum(each.images * each.accuracy for each in scores.reliability) / total
     way = "too sure" if sure > right else "less sure than it could be"
+    if f"{sure:.1%}" == f"{right:.1%}":
+        way = "as sure as it may be"
     lines = [
         f"On average {sure:.1%} sure and {right:.1%} right: {way}",
         f"expected calibration error {scores.ece:.2%}",

@@ -305,8 +305,10 @@ class Record:
             files.append(self.paths.robustness)
         for path in files:
             self._client.log_artifact(self._run.info.run_id, str(path), "evaluation")
+        tested = read_json(self.paths.data_metrics).get("test_digest")  # which older results lack
         self._tag(
             {
+                **({} if tested is None else {tags.TEST_IMAGES: tested}),
                 "device.evaluate": test["device"],
                 "mlflow.note.content": describe(self._run.info.run_id, self.paths),
                 tags.EVALUATED: "true",

@@ -7,5 +7,6 @@ DVC_WEIGHTS = "dvc.weights"  # MD5, what dvc.lock calls the weights by
 DVC = "dvc.experiment"  # its name
 MODEL = "mnistflow.model"  # the URI of the model to serve
 MODEL_SHA256 = "mnistflow.model.sha256"  # of its archive
+TEST_IMAGES = "mnistflow.test_images"  # SHA-256 of the images and labels that it was evaluated on
 EVALUATED = "mnistflow.evaluated"  # the evaluation is recorded whole
 TRAINED_BY = "mnistflow.trained_by"  # the run that trained these weights, if another did
