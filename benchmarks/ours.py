@@ -124,9 +124,9 @@ class Training:
         with contextlib.redirect_stdout(io.StringIO()), stage.stoppable() as stop:
             for event in self.events:
                 display.show(event)
-                if isinstance(event, training.Epoch) or stop.is_asked or checkpoint.is_due():
+                stop.now(f"{display.where}; nothing of this benchmark is kept")
+                if isinstance(event, training.Epoch) or checkpoint.is_due():
                     break
-                stop.now(f"{display.where}; run it again, and it goes on from there")
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         display.close()

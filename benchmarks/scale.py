@@ -4,9 +4,10 @@
 
 Each number of images is prepared, written, read back and trained on for one epoch of the default recipe, in a process
 of its own. Given are the seconds of both and how they grow, and the memory that is the process's own (pages of mapped
-files, which the system takes back when it needs them, apart), less what it held before it saw an image. The last number
-is trained on once more by a process that may hold no more than --limit MiB of memory, mapped pages included, where this
-machine lets itself be asked for that (Linux, as root); its weights must be the same.
+files, which the system takes back when it needs them, apart), less what it held before it saw an image. With --limit
+the last number is trained on once more by a process that may hold no more than so many MiB of memory, mapped pages
+included, where this machine lets itself be asked for that (Linux, as root); its weights must be the same. Below the
+size of the data that reads most images from the disk again and again.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main() -> None:
     """Measure each, print the table and keep it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=NUMBERS, metavar="N", help="default: %(default)s")
-    parser.add_argument("--limit", type=int, default=1024, metavar="MIB", help="default: %(default)s")
+    parser.add_argument("--limit", type=int, metavar="MIB", help="default: none")
     parser.add_argument("--one", nargs=2, metavar=("WHAT", "PATH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -65,7 +66,8 @@ def main() -> None:
                 measured["limited"] = {"mebibytes": arguments.limit, "train": again}
                 label = f"{number:,} in {arguments.limit:,} MiB"
                 rows.append(row(label, path.stat().st_size, None, again, measured[arguments.images[0]]))
-    command = f"python -m benchmarks.scale --images {' '.join(map(str, arguments.images))} --limit {arguments.limit}"
+    command = f"python -m benchmarks.scale --images {' '.join(map(str, arguments.images))}"
+    command += f" --limit {arguments.limit}" if arguments.limit else ""
     keep("scale", command, torch.device("cpu"), rows, measured)
 
 
@@ -175,8 +177,11 @@ def own() -> float:
 
 
 @contextmanager
-def limited(mebibytes: int) -> Iterator[tuple[str, ...]]:
-    """The beginning of a command that may hold only so much memory; nothing where that cannot be asked for."""
+def limited(mebibytes: int | None) -> Iterator[tuple[str, ...]]:
+    """The beginning of a command that may hold only so much memory; nothing where that cannot be had."""
+    if mebibytes is None:
+        yield ()
+        return
     old, new = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
     folder = (old if old.is_dir() else new) / f"benchmark-{os.getpid()}"
     limit, members = ("memory.limit_in_bytes", "tasks") if old.is_dir() else ("memory.max", "cgroup.procs")
