@@ -297,6 +297,10 @@ def test_training_goes_on_from_given_weights(recorded: Checkout) -> None:
     recorded.replace("params.yaml", f"init_from: {run}\n", "init_from: start.safetensors\n")
     output = recorded.dvc("repro", "train")
     assert ran(output) == ["check", "train"]
+    assert f"train: starts from {recorded.folder / 'start.safetensors'}" in output
+    after = read_csv(recorded.folder / "metrics/history.csv")
+    assert float(after[0]["train_loss"]) < float(before[0]["train_loss"])
+
     # As in another clone, or after an experiment from elsewhere: the link is made again, and nothing else.
     fetched.unlink()
     (recorded.folder / "inputs" / "brought" / "links.json").unlink()
@@ -308,9 +312,6 @@ def test_training_goes_on_from_given_weights(recorded: Checkout) -> None:
     assert ran(recorded.dvc("repro", "train")) == ["check"]  # DVC remembers what came of fresh weights
     assert not fetched.is_symlink()
     assert recorded.read("metrics/history.csv") == first
-    assert f"train: starts from {recorded.folder / 'start.safetensors'}" in output
-    after = read_csv(recorded.folder / "metrics/history.csv")
-    assert float(after[0]["train_loss"]) < float(before[0]["train_loss"])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

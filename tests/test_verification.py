@@ -25,8 +25,8 @@ def test_the_first_difference_is_named(workspace: Checkout) -> None:
         lock.write_text(workspace.read("dvc.lock").replace(old, "ab" * 16), encoding="utf-8")
     workspace.git("commit", "--quiet", "--all", "--message", "elsewhere")
     output = workspace.mnistflow("verify", status=1)
-    assert "2 of 13 outputs came out different. The first difference is in train: from the same inputs" in output
-    assert output.count("the same\n") == 11
+    assert "2 of 14 outputs came out different. The first difference is in train: from the same inputs" in output
+    assert output.count("the same\n") == 12
     assert re.search(r"preprocess +data/processed/train.safetensors +the same", output)
     assert "MD5 abababababababababababababababab in dvc.lock" in output
 
