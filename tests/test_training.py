@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from conftest import ROOT, Splits
 from torch import Generator, Tensor, nn
 
 from mnistflow import augment, devices, inference, models, recipes
-from mnistflow.artifacts import Split
+from mnistflow.artifacts import Split, read_split, write_split
 from mnistflow.params import load
 from mnistflow.training import WIDE, Diverged, Epoch, History, State, Step, computed_in, fit
 
@@ -222,6 +224,21 @@ def test_an_empty_validation_split_is_none(digits: Splits) -> None:
     (epoch,) = epochs_of(trained(network(), digits[0], epochs=1, validation=empty))
     assert epoch.val_accuracy is None
     assert not epoch.best
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how it reads a mapped file")
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_of_a_file_that_is_read_in_no_order_only_what_is_asked_for_is_read(
+    shuffle: bool, digits: Splits, tmp_path: Path
+) -> None:
+    path = tmp_path / "train.safetensors"
+    write_split(path, digits[0])
+    split = read_split(path)
+    trained(network(), split, epochs=1, shuffle=shuffle)
+    mappings = Path("/proc/self/smaps").read_text(encoding="utf-8").split("VmFlags:")
+    flags = [after for before, after in pairwise(mappings) if str(path) in before]
+    assert flags
+    assert any(" rr " in each.splitlines()[0] for each in flags) == shuffle
 
 
 def test_measurements_are_without_the_part_that_only_training_wants(digits: Splits) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
+import mmap
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +20,7 @@ from torch.nn import functional as F
 
 from mnistflow.files import whole
 
-__all__ = ["Inputs", "Split", "read_split", "read_tensors", "write_split", "write_tensors"]
+__all__ = ["Inputs", "Split", "read_in_any_order", "read_split", "read_tensors", "write_split", "write_tensors"]
 
 FORMAT = 2  # of what this module writes; the first one had no digest of its content, and read_tensors refuses others
 
@@ -167,3 +170,16 @@ def read_split(path: Path) -> Split:
     if not bool(split.images.sum().isfinite()):  # 20 times as fast as to look at each
         raise ValueError(f"{path}: images hold values that are infinite or not a number")
     return split
+
+
+def read_in_any_order(tensor: Tensor) -> None:
+    """Tell the system that a tensor mapped from its file will be read in no order, so that it reads no more than asked.
+
+    Otherwise it reads the neighbourhood of each image as well, and where the file is larger than memory puts out for it
+    what will be asked for next. Nothing changes for one that is in memory. On Linux alone; elsewhere this does nothing.
+    """
+    if sys.platform != "linux" or tensor.device.type != "cpu":
+        return
+    start = tensor.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
+    size = tensor.data_ptr() + tensor.nbytes - start
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_RANDOM)

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mnistflow import devices
-from mnistflow.artifacts import Split
+from mnistflow.artifacts import Split, read_in_any_order
 from mnistflow.graphs import Captured, Stepping
 from mnistflow.inference import logits_of, measure
 from mnistflow.recipes import Loss
@@ -173,6 +173,8 @@ def fit(
     autocast = in_bf16() if precision == "bf16" else contextlib.nullcontext()
     model.train()
     steps = math.ceil(len(train) / batch_size)
+    if shuffle:
+        read_in_any_order(train.images)
 
     def take_step(images: Tensor, labels: Tensor) -> Tensor:
         with _convolutions(onednn=batch_size > TINY):
