@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -12,16 +13,20 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, sync_playwright
 
-from mnistflow import datasets, preprocessing
+from mnistflow import datasets, devices, inference, models, preprocessing, recipes, training
 from mnistflow.artifacts import Split
 from mnistflow.datasets.mnist import SHA256
+from mnistflow.params import load
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -292,6 +297,50 @@ def untracked(finished: Checkout, shared: Path) -> Checkout:
     return made_once(shared / "untracked", make)
 
 
+@pytest.fixture(scope="session")
+def serving(clean: Checkout, mnist_folder: Path, shared: Path) -> Checkout:
+    """A checkout with two networks that read MNIST, `fast.safetensors` (about 98.7 %) and `mlp.safetensors` (96.7 %),
+    trained here for one epoch each."""
+
+    def make(checkout: Checkout) -> None:
+        clean.copy(checkout.folder)
+        published = datasets.build("mnist", {}).read(mnist_folder.parents[1])
+        train, _, _ = preprocessing.prepare(
+            published,
+            dataset="mnist",
+            validation_size=0.1,
+            normalize="standard",
+            pad=0,
+            seed=0,
+            device=torch.device("cpu"),
+        )
+        for name, recipe in (("fast", "fast99"), ("mlp", "default")):
+            weights = f"{name}.safetensors"
+            _train(name, recipe, train, checkout.folder / weights)
+            # Their graphs are made in a process that ends: a server that makes them keeps PyTorch in its memory.
+            program = f"from mnistflow.catalogue import open_predictor; open_predictor({weights!r})"
+            checkout.run(sys.executable, "-c", program, PYTHONPATH="src")
+
+    return made_once(shared / "serving", make)
+
+
+def _train(name: str, recipe_name: str, train: Split, path: Path) -> None:
+    """One epoch of a network of params.yaml by a recipe of it."""
+    params = load(ROOT / "params.yaml")
+    block, recipe = params.models[name], params.recipes[recipe_name]
+    generator = devices.seeded(0, 2, torch.device("cpu"))
+    model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments)
+    optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
+    steps = math.ceil(len(train) / recipe.batch_size)
+    schedule = recipes.make_schedule(optimizer, recipe.schedule, steps=steps, warmup=recipe.warmup)
+    state = training.State(model, optimizer, schedule, generator, recipe.batch_size)
+    loss = recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing)
+    for _ in training.fit(state, train, loss=loss, epochs=1, shuffle=True):
+        pass
+    card = models.Card(block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss, name)
+    models.save(path, model, card)
+
+
 @pytest.fixture
 def workspace(untracked: Checkout, tmp_path: Path) -> Checkout:
     """A copy of the finished checkout, to be changed at will; MLflow is off in it."""
@@ -302,3 +351,36 @@ def workspace(untracked: Checkout, tmp_path: Path) -> Checkout:
 def recorded(finished: Checkout, tmp_path: Path) -> Checkout:
     """A copy of the finished checkout, to be changed at will; its runs are recorded in the copy."""
     return finished.copy(tmp_path / "checkout")
+
+
+Network = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
+
+
+@pytest.fixture(scope="session")
+def reads_digits(mnist_folder: Path) -> Network:
+    """A small network, trained for seconds on real digits: (N, 28, 28) uint8 to (N,)."""
+    published = datasets.build("mnist", {}).read(mnist_folder.parents[1])
+    split = preprocessing.prepare(
+        published,
+        dataset="mnist",
+        validation_size=0,
+        normalize="standard",
+        pad=0,
+        seed=0,
+        device=torch.device("cpu"),
+    )[0]
+    part = replace(split, images=split.images[:20_000], labels=split.labels[:20_000], indices=split.indices[:20_000])
+    generator = devices.seeded(0, 2, torch.device("cpu"))
+    model = models.build("fast", split.image_shape, 10, {"widths": [16, 16, 32], "hidden": 64})
+    optimizer = recipes.make_optimizer(model.parameters(), name="adam", lr=0.01)
+    loss = recipes.make_loss("cross_entropy", label_smoothing=0.1)
+    schedule = recipes.make_schedule(optimizer, "one_cycle", steps=2 * 79, warmup=0.4)
+    state = training.State(model, optimizer, schedule, generator, 256)
+    for _ in training.fit(state, part, loss=loss, epochs=2, shuffle=True):
+        pass
+
+    def classes_of(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        batch = split.inputs.normalise(torch.from_numpy(np.array(images)))
+        return inference.logits_of(model, batch, 1000).argmax(dim=1).numpy()
+
+    return classes_of

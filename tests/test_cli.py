@@ -1,25 +1,33 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import json
 import os
 import re
+import shlex
 import signal
 import sys
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Checkout
+from PIL import Image
 
+from mnistflow import datasets
 from mnistflow.files import read_json
+from mnistflow.predictor import Predictor
+from mnistflow.reader import decode, resized
 
 COMMAND = (sys.executable, "-m", "mnistflow")
 
 
 def test_help_names_every_command(clean: Checkout) -> None:
     output = clean.run(*COMMAND, "--help", PYTHONPATH="src")
-    for command in ("show", "gate", "track", "ui", "data"):
+    for command in ("show", "gate", "track", "ui", "predict", "export", "data"):
         assert f"\n    {command} " in output
     assert "mnistflow: error: the following arguments are required: command" in clean.run(
         *COMMAND, status=2, PYTHONPATH="src"
@@ -161,3 +169,111 @@ def test_a_server_has_its_own_ui(clean: Checkout) -> None:
     server = "http://127.0.0.1:9"
     output = clean.run(*COMMAND, "ui", status=1, PYTHONPATH="src", MLFLOW_TRACKING_URI=server)
     assert output == f"mnistflow: runs are recorded on a server, which has its own UI: {server}\n"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a picture of a test digit of each class, an empty one of no ink, and one that is cut short."""
+    folder = tmp_path_factory.mktemp("pictures")
+    dataset = datasets.build("digits", {})
+    dataset.fetch(folder / "raw", timeout=1)
+    test = dataset.read(folder / "raw").test
+    (folder / "digits").mkdir()
+    for number in range(10):
+        image = test.images[int((test.labels == number).nonzero()[0])]
+        Image.fromarray(255 - image.numpy()).resize((140, 140)).save(folder / "digits" / f"{number}.png")
+    whole = (folder / "digits" / "3.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    return folder
+
+
+def test_predict_reads_pictures_for_people_and_for_programs(finished: Checkout, pictures: Path) -> None:
+    lines = finished.mnistflow("predict", str(pictures / "digits")).splitlines()
+    assert [line.split()[0] for line in lines] == [str(pictures / "digits" / f"{number}.png") for number in range(10)]
+    (graph,) = (finished.folder / ".mnistflow" / "onnx").iterdir()
+    seen = [resized(decode(pictures / "digits" / f"{number}.png"), size=28).image for number in range(10)]
+    expected = Predictor(graph).probabilities(np.stack(seen)).argmax(axis=1)
+    assert [line.split()[1] for line in lines] == [str(label) for label in expected]
+    assert all(re.fullmatch(r"\S+  \d  \d+\.\d%   then \d \d+\.\d%, \d \d+\.\d%", line) for line in lines)
+
+    answers = [json.loads(line) for line in finished.mnistflow("predict", "--json", f"{pictures}/*/*.png").splitlines()]
+    assert [answer["text"] for answer in answers] == [line.split()[1] for line in lines]
+    assert all(sum(answer["digits"][0]["probabilities"].values()) == pytest.approx(1, abs=1e-5) for answer in answers)
+    assert all(answer["model"]["name"] == "lenet5 · default" for answer in answers)
+
+    rows = list(csv.DictReader(finished.mnistflow("predict", "--csv", f"{pictures}/digits/[0-4].png").splitlines()))
+    assert [row["label"] for row in rows] == [answer["text"] for answer in answers[:5]]
+
+
+def test_predict_works_below_the_project_and_from_standard_input(finished: Checkout, pictures: Path) -> None:
+    source = str(finished.folder / "src")
+    below = Checkout(finished.folder / "docs")
+    here = os.path.relpath(pictures / "digits" / "1.png", below.folder)
+    weights = "../models/model.safetensors"
+    (named,) = below.run(*COMMAND, "predict", here, "--model", weights, PYTHONPATH=source).splitlines()
+    assert named.split()[0] == here
+    command = f"{shlex.join(COMMAND)} predict - < {shlex.quote(here)}"
+    (piped,) = below.run("sh", "-c", command, PYTHONPATH=source).splitlines()
+    assert piped.split() == ["-", *named.split()[1:]]
+
+
+def test_predict_names_what_it_cannot_read_and_goes_on(finished: Checkout, pictures: Path) -> None:
+    files = [str(pictures / name) for name in ("gone.png", "cut.png", "digits/7.png")]
+    output = finished.mnistflow("predict", *files, status=1)
+    assert f"mnistflow: there is no file {files[0]}\n" in output
+    assert f"mnistflow: {files[1]} is damaged" in output
+    assert re.search(rf"^{re.escape(files[2])}  \d  ", output, re.MULTILINE)
+    assert output.count("mnistflow: 2 of 3 files could not be read\n") == 1
+    assert "Traceback" not in output
+    said = finished.mnistflow("predict", "--json", *files, status=1).splitlines()
+    assert [sorted(json.loads(line))[:2] for line in said if line.startswith("{")] == [
+        ["error", "file"],
+        ["error", "file"],
+        ["digits", "file"],
+    ]
+
+
+def test_predict_without_a_model_says_what_to_do(clean: Checkout, pictures: Path) -> None:
+    output = clean.mnistflow("predict", str(pictures / "cut.png"), status=1)
+    assert output == "mnistflow: there is no model in this folder yet; `dvc repro` (or `make repro`) makes one\n"
+
+
+def test_predict_explains_one_picture(finished: Checkout, pictures: Path, tmp_path: Path) -> None:
+    finished.mnistflow("predict", str(pictures / "digits" / "5.png"), "--explain", str(tmp_path / "how.png"))
+    with Image.open(tmp_path / "how.png") as figure:
+        assert min(figure.size) > 200  # at 50 dots an inch
+    output = finished.mnistflow("predict", str(pictures), "--explain", str(tmp_path / "how.png"), status=1)
+    assert "--explain draws how one picture was read, and these are 11" in output
+
+
+def test_a_bar_shows_how_far_many_files_are(finished: Checkout, pictures: Path) -> None:
+    many = [str(pictures / "digits" / "1.png")] * 21
+    quiet = finished.mnistflow("predict", *many)
+    assert len(quiet.splitlines()) == 21
+    command = "stty rows 24 cols 80; " + shlex.join([*COMMAND, "predict", *many])  # a terminal of some size
+    output = finished.run("script", "--quiet", "--return", "--command", command, "/dev/null", PYTHONPATH="src")
+    assert re.search(r"21/21 ", output)
+    assert output.count("1.png  ") == 21
+
+
+def test_after_a_run_the_first_answer_needs_neither_pytorch_nor_mlflow(finished: Checkout, pictures: Path) -> None:
+    picture = str(pictures / "digits" / "1.png")
+    output = finished.run(sys.executable, "-X", "importtime", "-m", "mnistflow", "predict", picture, PYTHONPATH="src")
+    imported = {line.rpartition("|")[2].strip() for line in output.splitlines() if line.startswith("import time:")}
+    assert "onnxruntime" in imported
+    assert not imported & {"torch", "mlflow", "matplotlib", "dvc"}
+    assert "making the ONNX graph" not in output
+
+
+def test_export_writes_what_answers_as_the_weights(recorded: Checkout, pictures: Path) -> None:
+    output = recorded.mnistflow("export")
+    assert output.startswith("models/model.onnx: lenet5 · default, onnx, opset 20, ")
+    assert "360 of 360 test images get the same label" in output
+    said = json.loads(recorded.mnistflow("export", "--format", "pt2", "--output", "own.pt2", "--json"))
+    assert (said["path"], said["parity"]["agreeing"], said["parity"]["images"]) == ("own.pt2", 360, 360)
+    picture = str(pictures / "digits" / "1.png")
+    again = recorded.mnistflow("predict", picture, "--model", "models/model.onnx")
+    assert again == recorded.mnistflow("predict", picture)
+    assert "--int8 goes with --format onnx" in recorded.mnistflow("export", "--int8", "--format", "pt2", status=1)
+    assert "models/model.onnx is a graph" in recorded.mnistflow("export", "--model", "models/model.onnx", status=1)
+    assert recorded.git("status", "--porcelain").split() == ["??", "own.pt2"]

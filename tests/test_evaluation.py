@@ -29,9 +29,9 @@ from mnistflow.evaluation import (
     robustness,
     shift_accuracies,
     speed,
-    wilson,
 )
 from mnistflow.params import load
+from mnistflow.scores import wilson
 
 
 @pytest.fixture(scope="module")

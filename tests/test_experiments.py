@@ -11,7 +11,7 @@ import pytest
 from conftest import Checkout
 from pydantic import JsonValue
 
-from mnistflow import experiments
+from mnistflow import durations, experiments
 from mnistflow.experiments import Ended, Planned, override
 from mnistflow.files import read_csv
 
@@ -119,3 +119,11 @@ def test_a_study_goes_on_where_it_was_stopped(workspace: Checkout) -> None:
     refused = workspace.mnistflow("study", "run", "tiny", status=1)
     assert "not committed: params.yaml; every experiment would take it along" in refused
     assert "git checkout params.yaml" in refused
+
+
+def test_weights_are_found_in_the_cache_by_their_digest(workspace: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace.folder)
+    weights = workspace.folder / "models" / "model.safetensors"
+    assert experiments.cached(durations.md5(weights)).read_bytes() == weights.read_bytes()
+    with pytest.raises(ValueError, match="DVC's cache has no file of MD5 0123"):
+        experiments.cached("0123456789abcdef" * 2)

@@ -220,6 +220,16 @@ def test_the_table_says_what_was_reached_beside_what_was_published(folder: Path)
     assert outside.cells(())["inside"] == "NO"
 
 
+def test_the_table_says_what_a_network_reads_of_other_handwriting(folder: Path) -> None:
+    study = studies.load("small")
+    results = [result(study, 0, 0, 0.9), result(study, 0, 1, 0.8)]
+    row = studies.table(study, results, CODE, {})[0]
+    assert "digits-uci %" not in row.cells(["handwriting"])
+    read = {"md5-0-0": {"digits-uci": 0.97, "photographs": 0.98}, "md5-0-1": {"digits-uci": 0.95, "photographs": 0.98}}
+    cells = replace(row, handwriting=read).cells(["handwriting"])
+    assert (cells["digits-uci %"], cells["photographs %"]) == ("96.00 ± 1.41 (2)", "98.00 ± 0.00 (2)")
+
+
 def test_markdown_leaves_out_what_says_nothing() -> None:
     lines = studies.markdown([{"entry": "one", "x": "", "y": "1"}, {"entry": "a", "x": "", "y": "", "z": "2"}])
     assert lines == [

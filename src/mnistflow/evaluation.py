@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from statistics import NormalDist, fmean, median
+from statistics import fmean, median
 
 import torch
 from sklearn.metrics import precision_recall_fscore_support
@@ -19,7 +19,7 @@ from mnistflow.corruptions import CORRUPTIONS, corrupted
 from mnistflow.inference import confusion_counts, layer_outputs, logits_of, probabilities
 from mnistflow.models import parameter_count
 from mnistflow.recipes import LossName, make_loss
-from mnistflow.scores import ClassScores, Corrupted
+from mnistflow.scores import ClassScores, Corrupted, wilson
 
 __all__ = [
     "Evaluation",
@@ -30,7 +30,6 @@ __all__ = [
     "robustness",
     "shift_accuracies",
     "speed",
-    "wilson",
 ]
 
 CORRUPTION_SEED = 0  # the same for each corruption and strength, so that a stronger one does more of the same
@@ -189,20 +188,6 @@ def shift_accuracies(model: nn.Module, split: Split, max_shift: int, batch_size:
             right += _right(model, moved, split.labels, batch_size)
         accuracies.append(right / (4 * len(split)))
     return accuracies
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of Wilson (1927) for a share.
-
-    Args:
-        right: how many, 0 to ``total``.
-        total: of how many, at least 1.
-    """
-    z = NormalDist().inv_cdf(0.975)
-    share, weight = right / total, z**2 / total
-    middle = (share + weight / 2) / (1 + weight)
-    half = z * (share * (1 - share) / total + weight / (4 * total)) ** 0.5 / (1 + weight)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def multiply_adds(model: nn.Module, image: Tensor) -> int:

@@ -29,6 +29,7 @@ __all__ = [
     "Ended",
     "Planned",
     "Result",
+    "cached",
     "changed_files",
     "code",
     "files",
@@ -46,6 +47,7 @@ DECISIVE = ("preprocess", "train", "evaluate")  # the stages that figures rest o
 BESIDE = [
     "checkpoints.py",
     "durations.py",
+    "exporting.py",
     "params.py",
     "paths.py",
     "progress.py",
@@ -179,6 +181,21 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
             if each != "robustness" and not place.exists():
                 raise ValueError(f"DVC's cache has not all files of {commit[:10]}: no {getattr(paths, each)}")
         yield params.load(folder / "params.yaml"), replace(paths, **brought)
+
+
+def cached(md5: str) -> Path:
+    """The file of this MD5 in DVC's cache.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    from dvc.repo import Repo
+
+    with Repo(str(Path.cwd())) as repo:
+        path = Path(repo.cache.local.oid_to_path(md5))
+    if not path.is_file():
+        raise ValueError(f"DVC's cache has no file of MD5 {md5}; `dvc fetch` brings what a remote has")
+    return path
 
 
 def origin(commit: str) -> tuple[str, bool]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, cast
 
 from mnistflow.files import read_csv, read_json
 
-__all__ = ["Bin", "ClassScores", "Corrupted", "Scores", "read_robustness", "read_scores"]
+__all__ = ["Bin", "ClassScores", "Corrupted", "Scores", "read_robustness", "read_scores", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,20 @@ class Corrupted:
     strength: int  # 1, 2, ...; 0: as they are
     amount: float  # of what the corruption counts
     accuracy: float  # 0 to 1
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of Wilson (1927) for a share.
+
+    Args:
+        right: how many, 0 to ``total``.
+        total: of how many, at least 1.
+    """
+    z = NormalDist().inv_cdf(0.975)
+    share, weight = right / total, z**2 / total
+    middle = (share + weight / 2) / (1 + weight)
+    half = z * (share * (1 - share) / total + weight / (4 * total)) ** 0.5 / (1 + weight)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def read_scores(path: Path) -> Scores:

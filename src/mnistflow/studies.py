@@ -22,7 +22,7 @@ __all__ = ["FOLDER", "Entry", "Experiment", "Row", "Study", "load", "markdown", 
 
 FOLDER = Path("studies")
 Overrides = dict[str, JsonValue]
-Column = Literal["first_epoch", "kept_epoch", "validation", "shifts", "dead_units", "gradients"]
+Column = Literal["first_epoch", "kept_epoch", "validation", "shifts", "dead_units", "gradients", "handwriting"]
 
 
 class EntryBlock(Block):
@@ -230,6 +230,8 @@ class Row:
     entry: Entry
     results: tuple[Result, ...]  # of the seeds that have been run
     seconds: Mapping[str, float] = field(repr=False)  # an epoch, by the MD5 of the weights
+    # Accuracy on handwriting that is not MNIST's, by the MD5 of the weights and the name of the set.
+    handwriting: Mapping[str, Mapping[str, float]] = field(repr=False, default_factory=dict)
 
     @property
     def accuracies(self) -> list[float]:
@@ -260,8 +262,13 @@ class Row:
             "s an epoch": f"{min(seconds):.{0 if min(seconds) >= 10 else 1}f}" if seconds else "",
         }
         for column in columns:
-            found |= EXTRA[column](self.results)
+            found |= self._handwriting() if column == "handwriting" else EXTRA[column](self.results)
         return found
+
+    def _handwriting(self) -> dict[str, str]:
+        read = [self.handwriting[each.weights] for each in self.results if each.weights in self.handwriting]
+        names = dict.fromkeys(name for each in read for name in each)
+        return {f"{name} %": _spread([100 * each[name] for each in read]) for name in names}
 
 
 def table(study: Study, results: Sequence[Result], code: tuple[str, ...], seconds: Mapping[str, float]) -> list[Row]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from mnistflow.datasets.registry import Dataset, LabelledImages, Published, register
 from mnistflow.files import sha256, whole
 
-__all__ = ["Digits"]
+__all__ = ["FILE", "Digits", "carried", "verify"]
 
 FILE = "digits.csv"
 SHA256 = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
@@ -32,14 +32,10 @@ class Digits(Dataset):
         """Unpack the file that scikit-learn brings along."""
         target = folder / FILE
         if not target.exists():
-            package = importlib.util.find_spec("sklearn")
-            if package is None or not package.submodule_search_locations:
-                raise ValueError("scikit-learn, which carries the data set digits, is not installed")
-            source = Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
-            with gzip.open(source) as file, whole(target) as beside:
+            with gzip.open(carried()) as file, whole(target) as beside:
                 beside.write_bytes(file.read())
-                _verify(beside)
-        _verify(target)
+                verify(beside)
+        verify(target)
         print(f"digits: {target} is in place and verified")
 
     def read(self, folder: Path) -> Published:
@@ -50,7 +46,7 @@ class Digits(Dataset):
 
         if not (folder / FILE).is_file():
             raise ValueError(f"there is no file {folder / FILE}; `dvc repro` fetches it")
-        _verify(folder / FILE)
+        verify(folder / FILE)
         table = torch.from_numpy(np.loadtxt(folder / FILE, delimiter=",", dtype=np.float32))  # (1797, 64 + 1)
         small = table[:, :-1].reshape(-1, 1, 8, 8) * (255 / 16)
         images = F.interpolate(small, self.image_size, mode="bilinear", align_corners=False)
@@ -63,7 +59,24 @@ class Digits(Dataset):
         )
 
 
-def _verify(path: Path) -> None:
+def carried() -> Path:
+    """The compressed file that scikit-learn, which takes seconds to import, brings along.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    package = importlib.util.find_spec("sklearn")
+    if package is None or not package.submodule_search_locations:
+        raise ValueError("scikit-learn, which carries the data set digits, is not installed")
+    return Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+
+
+def verify(path: Path) -> None:
+    """Hold the uncompressed file against its SHA-256.
+
+    Raises:
+        ValueError: it is another one.
+    """
     if (found := sha256(path)) != SHA256:
         raise ValueError(
             f"{path} is not scikit-learn's file: SHA-256 is {found}, expected {SHA256}; "

@@ -9,6 +9,7 @@ from mnistflow.figures.convolution import convolution, worked_convolution
 from mnistflow.figures.curves import comparison, curves, robustness, study
 from mnistflow.figures.images import grid, mistakes, predictions, samples, spread
 from mnistflow.figures.network import inside, weights
+from mnistflow.figures.reading import reading
 from mnistflow.figures.style import PALETTES, Background, Palette, background, save
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "mistakes",
     "per_class",
     "predictions",
+    "reading",
     "reliability",
     "robustness",
     "samples",

@@ -7,11 +7,14 @@ costs a warning and nothing else.
 
 from mnistflow.tracking import tags
 from mnistflow.tracking.record import Origin, Record, committed_params, recording
-from mnistflow.tracking.registry import promote
+from mnistflow.tracking.registry import promote, run_of_version
 from mnistflow.tracking.runs import (
     Found,
+    Listed,
     attach,
     find,
+    graph_of,
+    listed,
     name_study,
     of_result,
     predictions,
@@ -24,11 +27,14 @@ from mnistflow.tracking.store import lock, shown_uri, store_uri
 
 __all__ = [
     "Found",
+    "Listed",
     "Origin",
     "Record",
     "attach",
     "committed_params",
     "find",
+    "graph_of",
+    "listed",
     "lock",
     "name_study",
     "of_result",
@@ -37,6 +43,7 @@ __all__ = [
     "recorded",
     "recording",
     "result_key",
+    "run_of_version",
     "shown_uri",
     "store_uri",
     "tags",

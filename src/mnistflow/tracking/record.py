@@ -7,8 +7,10 @@ import functools
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 from filelock import FileLock
 
-from mnistflow import durations, params
+from mnistflow import durations, exporting, params
 from mnistflow.files import parse_yaml, read_csv, read_json, read_yaml, sha256
 from mnistflow.params import Params
 from mnistflow.paths import Paths
@@ -442,7 +444,21 @@ class Record:
             )
         self._client.update_run(run_id, status="RUNNING")  # leaving the block above has ended it
         archive = Path(mlflow.artifacts.download_artifacts(logged.model_uri)) / "data" / "model.pt2"
+        self._log_graph()
         self._tag({tags.MODEL_SHA256: sha256(archive), tags.MODEL: logged.model_uri})
+
+    def _log_graph(self) -> None:
+        """Log the network as an ONNX graph, and keep it for the first `mnistflow predict`, which need not make it."""
+        graph = exporting.kept(sha256(self.paths.weights))
+        try:
+            if not graph.is_file():
+                exporting.onnx_of(self.paths.weights, graph)
+        except ValueError as error:  # a network of one's own, say; it is recorded all the same
+            print(f"tracking: warning: without an ONNX graph: {error}", file=sys.stderr, flush=True)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            named = Path(shutil.copy(graph, Path(folder) / "model.onnx"))
+            self._client.log_artifact(self._run.info.run_id, str(named), "onnx")
 
 
 def describe(run_id: str, paths: Paths) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from mnistflow.params import Tracking
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["ALIAS", "consider", "promote"]
+__all__ = ["ALIAS", "champion_run", "consider", "promote", "run_of_version"]
 
 ALIAS = "champion"
 VALIDATION = "val_accuracy"  # as a tag of a version
@@ -67,6 +68,35 @@ def promote(tracking: Tracking, run_id: str) -> str:
     except Exception as error:
         raise ValueError(failure(tracking, f"did not promote run {run_id}", error)) from error
     raise ValueError(f"run {run_id} is {run.info.status.lower()}: it has no result to promote")
+
+
+def champion_run(client: MlflowClient, tracking: Tracking) -> str | None:
+    """The id of the run whose model is the champion."""
+    name = tracking.registered_model
+    champion = None if name is None else _champion(client, name)
+    return None if champion is None else str(champion.run_id)
+
+
+def run_of_version(tracking: Tracking, uri: str) -> str:
+    """The id of the run of a registered version.
+
+    Args:
+        tracking: the store.
+        uri: ``models:/name@alias`` or ``models:/name/version``.
+
+    Raises:
+        ValueError: it is not of this form, or the store does not answer, or has no such version.
+    """
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([0-9]+))", uri)
+    if match is None:
+        raise ValueError(f"{uri!r} names no version; write models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, alias, version = match.groups()
+    try:
+        client, _ = connect(tracking)
+        found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+        return str(found.run_id)
+    except Exception as error:
+        raise ValueError(failure(tracking, f"has no {uri}:", error)) from error
 
 
 def _crown(client: MlflowClient, name: str, run: Run, accuracy: float | None, reason: str) -> ModelVersion:

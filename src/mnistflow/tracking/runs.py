@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import json
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistflow.files import project_root, read_csv, sha256
+from mnistflow.files import project_root, read_csv, sha256, whole
 from mnistflow.params import Params, Tracking
 from mnistflow.provenance import digest
-from mnistflow.tracking import tags
+from mnistflow.tracking import registry, tags
 from mnistflow.tracking.store import ALL_RUNS, connect, failure, link, table_link, view
 
 if TYPE_CHECKING:
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Found",
+    "Listed",
     "attach",
     "find",
+    "graph_of",
+    "listed",
     "name_study",
     "of_result",
     "predictions",
@@ -46,6 +52,20 @@ class Found:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     curves: Mapping[str, Sequence[tuple[int, float]]]  # (epoch, value), of each metric that has epochs
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A complete run, in short."""
+
+    id: str
+    name: str
+    experiment: str | None  # the name of its DVC experiment
+    model: str
+    dataset: str
+    test_accuracy: float | None  # 0 to 1
+    weights: str  # SHA-256 of their file
+    is_champion: bool
 
 
 def result_key(params: Params, determinants: str) -> str:
@@ -111,7 +131,39 @@ def find(tracking: Tracking, wanted: str) -> Found:
     newest = "".join(
         f"\n  {run.info.run_id}  {run.info.run_name}  {run.data.tags.get(tags.DVC, '')}".rstrip() for run in every[:10]
     )
-    raise ValueError(f"there is no run {wanted!r}; " + (f"the newest are:{newest}" if newest else "there are none yet"))
+    if not every:
+        raise ValueError(f"there is no run {wanted!r}; there are none yet")
+    names = {str(name) for run in every for name in (run.info.run_name, run.data.tags.get(tags.DVC)) if name}
+    hint = f"did you mean {close[0]!r}? " if (close := difflib.get_close_matches(wanted, sorted(names), n=1)) else ""
+    raise ValueError(f"there is no run {wanted!r}; {hint}the newest are:{newest}")
+
+
+def listed(tracking: Tracking, limit: int) -> list[Listed]:
+    """The complete runs, the newest first, at most so many.
+
+    Raises:
+        ValueError: the store does not answer.
+    """
+    try:
+        client, experiment = connect(tracking)
+        champion = registry.champion_run(client, tracking)
+        complete = itertools.islice(_all(client, experiment, "attributes.status = 'FINISHED'"), limit)
+        return [
+            Listed(
+                id=run.info.run_id,
+                name=str(run.info.run_name),
+                experiment=run.data.tags.get(tags.DVC),
+                model=run.data.params["model"],
+                dataset=run.data.params["dataset"],
+                test_accuracy=run.data.metrics.get("test_accuracy"),
+                weights=run.data.tags[tags.WEIGHTS],
+                is_champion=run.info.run_id == champion,
+            )
+            for run in complete
+            if tags.WEIGHTS in run.data.tags
+        ]
+    except Exception as error:
+        raise ValueError(failure(tracking, "does not answer", error)) from error
 
 
 def recorded(tracking: Tracking) -> set[tuple[str, str]]:
@@ -202,6 +254,24 @@ def weights_of(tracking: Tracking, run_id: str) -> Path:
     if sha256(place) != known:
         raise ValueError(f"{place} is not what run {run_id} recorded; delete it and run again: rm {place}")
     return place
+
+
+def graph_of(tracking: Tracking, run_id: str, target: Path) -> bool:
+    """Fetch the ONNX graph that a run recorded; False if it has none.
+
+    Raises:
+        ValueError: the store does not answer.
+    """
+    name = "onnx/model.onnx"
+    try:
+        client, _ = connect(tracking)
+        if name not in [file.path for file in client.list_artifacts(run_id, "onnx")]:
+            return False
+        with tempfile.TemporaryDirectory() as beside, whole(target) as place:
+            shutil.copyfile(client.download_artifacts(run_id, name, beside), place)
+    except Exception as error:
+        raise ValueError(failure(tracking, f"has no graph of run {run_id}:", error)) from error
+    return True
 
 
 def _found(client: MlflowClient, tracking: Tracking, run: Run) -> Found:

@@ -1,0 +1,85 @@
+"""How one picture was read, from its shades of grey to the probability of each class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from mnistflow.figures.style import cut, fitted, frame, page, picture, shortened, styled, wrapped
+from mnistflow.reader import Reading
+
+__all__ = ["reading"]
+
+PLACE = 1.9  # inches, of a picture or of the bars of a digit
+COLUMNS = 5
+ABOVE = 0.42  # of a caption
+BAR = 0.15  # from one bar to the next
+MOST = 12  # bars of one digit
+
+
+def reading(found: Reading, probabilities: NDArray[np.floating[Any]], classes: Sequence[str]) -> Figure:
+    """The steps in which a picture was read, the place of each digit in it, and what a network said of each.
+
+    Args:
+        found: what the reader made of the picture.
+        probabilities: (N, classes) of its digits.
+        classes: their names.
+    """
+    count, columns = len(found.digits), max(COLUMNS, 1)
+    bars = min(len(classes), MOST)
+    rows, below = math.ceil(len(found.steps) / columns), math.ceil(count / columns)
+    high = ABOVE + max(PLACE - 0.1, BAR * bars)  # of the bars of a digit
+    wide = PLACE * min(columns, max(len(found.steps), count))
+    top = 0.5
+    with styled() as colours:
+        figure, axes = page()
+        best = [classes[int(row.argmax())] for row in probabilities]
+        title = f"Read as {' '.join(best)}" if count else "Nothing is written here"
+        axes.text(wide / 2, 0.12, title, fontsize=11, ha="center", va="top")
+        for number, (name, pixels) in enumerate(found.steps):
+            left = PLACE * (number % columns)
+            upper = top + (PLACE + ABOVE) * (number // columns) + ABOVE
+            axes.text(left, upper - 0.06, wrapped(name, PLACE), fontsize=8, va="bottom", linespacing=1.1)
+            width, height = fitted(torch.tensor(pixels), PLACE - 0.1)
+            if number:
+                picture(axes, torch.tensor(pixels), left, upper, width, height)
+            else:  # as it was given
+                extent = (left, left + width, upper + height, upper)
+                axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=extent)
+                scale = width / pixels.shape[1]
+                for digit in found.digits:
+                    box = digit.box
+                    place = (left + box.left * scale, upper + box.top * scale, box.width * scale, box.height * scale)
+                    frame(axes, *place, colours.orange, 1.2)
+            frame(axes, left, upper, width, height, colours.faint, 0.6)
+        top += (PLACE + ABOVE) * rows + 0.1
+        for number, row in enumerate(probabilities):
+            left, upper = PLACE * (number % columns), top + high * (number // columns) + ABOVE
+            axes.text(left, upper - 0.06, f"{best[number]}: {row.max():.1%}", fontsize=9, va="bottom")
+            _bars(axes, row, classes, left, upper, colours.blue)
+        cut(figure, wide, top + high * below + 0.1)
+        return figure
+
+
+def _bars(
+    axes: Axes, row: NDArray[np.floating[Any]], classes: Sequence[str], left: float, top: float, colour: str
+) -> None:
+    """A bar for each class, or for the likeliest of many."""
+    shown = sorted(np.argsort(-row, kind="stable")[:MOST].tolist())
+    names = shortened([classes[number] for number in shown], 12)
+    start = left + 0.1 + 0.07 * max(map(len, names))
+    longest = left + PLACE - 0.45 - start
+    for place, (number, name) in enumerate(zip(shown, names, strict=True)):
+        y = top + BAR * (place + 0.5)
+        axes.text(start - 0.05, y, name, fontsize=8, ha="right", va="center")
+        axes.add_patch(Rectangle((start, y - 0.05), longest * float(row[number]), 0.1, color=colour, linewidth=0))
+        if row[number] >= 0.0005:
+            axes.text(start + longest * float(row[number]) + 0.04, y, f"{row[number]:.1%}", fontsize=7, va="center")

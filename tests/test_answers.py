@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from test_exporting import saved
+
+from mnistflow import answers, exporting
+from mnistflow.answers import COLUMNS, Answer, Guess, Named
+from mnistflow.predictor import Predictor
+from mnistflow.reader import Box
+
+SEVEN = Named("7", 0.9, (Guess("1", 0.06), Guess("9", 0.03)), {"1": 0.06, "7": 0.9, "9": 0.03}, Box(1, 2, 3, 4))
+ONE = Named("1", 0.8, (Guess("7", 0.15), Guess("9", 0.05)), {"1": 0.8, "7": 0.15, "9": 0.05}, Box(5, 6, 7, 8))
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    folder = tmp_path_factory.mktemp("graph")
+    exporting.onnx_of(saved(folder / "model.safetensors", "mlp", {"hidden": [8]}), folder / "model.onnx", name="mlp")
+    return Predictor(folder / "model.onnx")
+
+
+def test_names_stand_for_files_folders_and_patterns(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", "below/c.tiff", "below/notes.txt", "x[1].png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "empty").mkdir()
+
+    def found(*names: str) -> list[str]:
+        return list(answers.pictures(names, tmp_path))
+
+    assert found("b.PNG", "a.jpg", "b.PNG") == ["b.PNG", "a.jpg", "b.PNG"]
+    assert found("below") == ["below/c.tiff"]
+    assert found(".") == ["a.jpg", "b.PNG", "below/c.tiff", "x[1].png"]
+    assert found(str(tmp_path / "below")) == [str(tmp_path / "below" / "c.tiff")]
+    assert found("*.*") == ["a.jpg", "b.PNG", "x[1].png"]
+    assert found("**/*.t*") == ["below/c.tiff", "below/notes.txt"]
+    assert found(f"{tmp_path}/[ab].*") == [str(tmp_path / "a.jpg"), str(tmp_path / "b.PNG")]
+    assert found("x[1].png") == ["x[1].png"]
+    assert found("below/notes.txt", "-", "gone.png", "*.gone", "empty") == [
+        "below/notes.txt",
+        "-",
+        "gone.png",
+        "*.gone",
+        "empty",
+    ]
+
+
+def test_an_answer_names_what_the_network_said(predictor: Predictor, tmp_path: Path) -> None:
+    picture = np.full((60, 40), 255, dtype=np.uint8)
+    picture[10:50, 15:22] = 0
+    Image.fromarray(picture).save(tmp_path / "one.png")
+    answer, reading = answers.answer(predictor, "one.png", tmp_path, several=True)
+    (digit,) = answer.digits
+    chances = predictor.probabilities(reading.digits[0].image[None])
+    np.testing.assert_array_equal(answer.chances(), chances)
+    assert list(digit.probabilities) == ["zero", "one", "two"]
+    assert digit.label == answer.text == predictor.identity.classes[int(chances.argmax())]
+    assert digit.probability == answer.probability == float(chances.max())
+    assert sorted([digit.label, *(guess.label for guess in digit.runners_up)]) == ["one", "two", "zero"]
+    assert digit.box == Box(0, 0, 40, 60)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone.png", "there is no file gone.png"),
+        ("empty", "there is no picture in empty; they end with .bmp, .gif"),
+        ("text.png", "is not an image that can be read"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line(predictor: Predictor, tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
+    with pytest.raises(ValueError, match=message) as caught:
+        answers.answer(predictor, name, tmp_path, several=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_how_it_is_said(predictor: Predictor) -> None:
+    one = Answer("7.png", "7", 0.9, (SEVEN,))
+    several = Answer("71.png", "71", 0.72, (SEVEN, ONE))
+    nothing = Answer("none.png", "", None, ())
+    assert one.line(8) == "7.png     7  90.0%   then 1 6.0%, 9 3.0%"
+    assert several.line(8) == "71.png    71  72.0%   least sure: number 2, 1 80.0%, then 7 15.0%, 9 5.0%"
+    assert nothing.line(8) == "none.png  nothing is written in it"
+
+    said = json.loads(several.json(predictor))
+    assert said["model"] == {"name": "mlp", "weights": predictor.identity.weights}
+    assert (said["file"], said["text"], said["probability"], len(said["digits"])) == ("71.png", "71", 0.72, 2)
+    assert said["digits"][1]["box"] == {"left": 5, "top": 6, "width": 7, "height": 8}
+    assert said["digits"][1]["runners_up"][0] == {"label": "7", "probability": 0.15}
+    assert json.loads(nothing.json(predictor))["probability"] is None
+
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    for answer in (several, nothing):
+        table.writerows(answer.rows())
+    assert text.getvalue() == (
+        "71.png,1,7,0.900000,1,0.060000,1,2,3,4\n71.png,2,1,0.800000,7,0.150000,5,6,7,8\nnone.png,,,,,,,,,\n"
+    )
+
+
+def test_the_pictures_of_this_project_are_found() -> None:
+    assert "docs/curves.png" in list(answers.pictures(["docs"], ROOT))

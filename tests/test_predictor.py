@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from conftest import ROOT
+from test_exporting import images, saved
+
+from mnistflow import exporting
+from mnistflow.artifacts import Inputs
+from mnistflow.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("graph")
+    weights = saved(folder / "model.safetensors", "lenet5", {})
+    exporting.onnx_of(weights, folder / "model.onnx", name="lenet5 · default", test_accuracy=0.5)
+    return folder / "model.onnx"
+
+
+def test_any_number_of_images_is_answered_the_same(graph: Path) -> None:
+    predictor = Predictor(graph)
+    raw = images(2001)
+    together = predictor.probabilities(raw)
+    assert together.shape == (2001, 3)
+    np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-5)
+    assert np.array_equal(together, predictor.probabilities(raw))
+    np.testing.assert_allclose(predictor.probabilities(raw[1000:1001]), together[1000:1001], atol=1e-6)
+    assert predictor.probabilities(raw[:0]).shape == (0, 3)
+    turned = np.ascontiguousarray(raw[:5].transpose(0, 2, 1)).transpose(0, 2, 1)  # the same, laid out otherwise
+    np.testing.assert_allclose(predictor.probabilities(turned), together[:5], atol=1e-6)
+    np.testing.assert_allclose(Predictor(graph, threads=2).probabilities(raw), together, atol=1e-6)
+
+
+def test_threads_that_ask_at_once_get_their_own_answers(graph: Path) -> None:
+    predictor = Predictor(graph)
+    raw = images(64)
+    alone = [predictor.probabilities(raw[[number]]) for number in range(64)]
+    maps = [predictor.feature_maps(image) for image in raw]
+    fresh = Predictor(graph)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda number: fresh.probabilities(raw[[number]]), range(64)))
+        again = list(threads.map(fresh.feature_maps, raw))
+    assert all(np.array_equal(*pair) for pair in zip(alone, found, strict=True))
+    for one, other in zip(maps, again, strict=True):
+        assert all(np.array_equal(a, b) for (_, a), (_, b) in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (np.zeros((2, 28, 28), dtype=np.float32), r"not float32 \(2, 28, 28\)"),
+        (np.zeros((28, 28), dtype=np.uint8), r"not uint8 \(28, 28\)"),
+        (np.zeros((2, 28, 27), dtype=np.uint8), r"not uint8 \(2, 28, 27\)"),
+        (np.zeros((2, 1, 28, 28), dtype=np.uint8), r"not uint8 \(2, 1, 28, 28\)"),
+        ([[0]], "not list"),
+    ],
+)
+def test_other_images_are_refused_in_one_line(graph: Path, wrong: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=r"lenet5 · default takes images as uint8 \(N, 28, 28\).*" + named):
+        Predictor(graph).probabilities(wrong)
+
+
+def test_feature_maps_are_those_of_each_convolution(graph: Path, tmp_path: Path) -> None:
+    predictor = Predictor(graph)
+    maps = predictor.feature_maps(images(1)[0])
+    assert [(name, found.shape) for name, found in maps] == [
+        ("features.0", (6, 14, 14)),
+        ("features.3", (16, 5, 5)),
+    ]
+    assert all((found >= 0).all() and (found > 0).any() for _, found in maps)  # after ReLU
+    with pytest.raises(ValueError, match="takes images as uint8"):
+        predictor.feature_maps(images(1))
+    weights = saved(tmp_path / "model.safetensors", "mlp", {"hidden": [8]})
+    exporting.onnx_of(weights, tmp_path / "model.onnx")
+    assert Predictor(tmp_path / "model.onnx").feature_maps(images(1)[0]) == []
+
+
+def test_what_is_not_ours_or_damaged_is_refused_in_one_line(graph: Path, tmp_path: Path) -> None:
+    data, path = graph.read_bytes(), tmp_path / "wrong.onnx"
+    with pytest.raises(ValueError, match="there is no file"):
+        Predictor(path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        Predictor(tmp_path)
+    foreign = onnx.load(graph)
+    del foreign.metadata_props[:]
+    cases = {
+        b"": "is damaged, or no ONNX graph",
+        b"no graph at all": "is damaged, or no ONNX graph",
+        data[:1000]: "is damaged",
+        foreign.SerializeToString(): "was not written by mnistflow",
+        data.replace(b'"format": 1', b'"format": 7'): "another version of mnistflow: its format is 7, not 1",
+        data.replace(b'"classes": ["zero"', b'"classes": ["nero"'): "is damaged: the SHA-256 of its content",
+    }
+    middle = len(data) // 2
+    cases[data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]] = "is damaged"  # one bit, of a weight
+    assert len(cases) == 7
+    for content, message in cases.items():
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message) as caught:
+            Predictor(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_every_cut_and_flip_is_noticed(graph: Path, tmp_path: Path) -> None:
+    data, path = graph.read_bytes(), tmp_path / "wrong.onnx"
+    random = np.random.default_rng(0)
+    for place in random.integers(0, len(data), 40):
+        for content in (data[:place], data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]):
+            path.write_bytes(content)
+            with pytest.raises(ValueError, match="damaged|not written by"):
+                Predictor(path)
+
+
+def test_pictures_are_read_as_the_network_was_trained(tmp_path: Path) -> None:
+    weights = saved(tmp_path / "model.safetensors", "mlp", {"hidden": [8]})
+    exporting.onnx_of(weights, tmp_path / "model.onnx")
+    picture = np.full((100, 200), 255, dtype=np.uint8)
+    picture[20:80, 30:50] = picture[20:80, 140:160] = 0
+    whole = Predictor(tmp_path / "model.onnx").read(picture)  # of `digits`
+    assert [digit.image.shape for digit in whole.digits] == [(28, 28)]
+    assert [digit.box.width for digit in whole.digits] == [200]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("test_exporting.INPUTS", Inputs("mnist", ("a", "b", "c"), padding=2, mean=0.1, std=0.3))
+        exporting.onnx_of(saved(weights, "mlp", {"hidden": [8]}), tmp_path / "mnist.onnx")
+    reads = Predictor(tmp_path / "mnist.onnx")
+    assert [digit.box.left // 100 for digit in reads.read(picture).digits] == [0, 1]
+    assert len(reads.read(picture, several=False).digits) == 1
+
+
+def test_neither_pytorch_nor_mlflow_is_imported(graph: Path) -> None:
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "src")!r})
+from pathlib import Path
+import numpy as np
+from mnistflow.predictor import Predictor
+predictor = Predictor(Path(sys.argv[1]))
+predictor.probabilities(np.zeros((3, 28, 28), dtype=np.uint8))
+predictor.read(np.zeros((50, 50), dtype=np.uint8))
+unwanted = ("torch", "mlflow", "onnx", "matplotlib", "pydantic")
+print([name for name in unwanted if name in sys.modules])
+predictor.feature_maps(np.zeros((28, 28), dtype=np.uint8))
+print([name for name in unwanted if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(graph)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["[]", "['onnx']"]
+    assert done.stderr == ""

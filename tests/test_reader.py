@@ -1,0 +1,398 @@
+"""Pictures of handwriting become images in the form of MNIST, whatever they were photographed with."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Network
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from mnistflow import handwriting
+from mnistflow.reader import Box, Unreadable, decode, read, resized
+
+Pixels = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def test_part(mnist_folder: Path) -> tuple[Pixels, NDArray[np.int64]]:
+    return handwriting.mnist_test(mnist_folder.parents[1])
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def seven(height: int = 120, width: int = 90, paper: int = 235, ink: int = 30) -> Pixels:
+    """A seven in straight strokes."""
+    picture = np.full((height, width), paper, np.uint8)
+    thick = max(2, height // 15)
+    top, lower, left, right = height // 5, height * 4 // 5, width // 4, width * 3 // 4
+    picture[top : top + thick, left:right] = ink
+    for row in range(top, lower):
+        at = right - thick - (right - left) * (row - top) // (2 * (lower - top))
+        picture[row, at : at + thick] = ink
+    return picture
+
+
+def difference(one: Pixels, other: Pixels) -> float:
+    """The mean over the pixels; a centre of mass between two pixels may have gone to either."""
+    moved = [np.roll(one, (down, across), (0, 1)) for down in (-1, 0, 1) for across in (-1, 0, 1)]
+    return min(float(np.abs(each.astype(int) - other).mean()) for each in moved)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Files
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "GIF", "PPM", "JPEG", "WEBP"])
+def test_each_format_gives_the_same_shades(form: str, tmp_path: Path) -> None:
+    picture = seven()
+    (tmp_path / "file").write_bytes(encoded(Image.fromarray(picture), form))
+    found = decode(tmp_path / "file")
+    assert found.shape == picture.shape
+    assert found.dtype == np.uint8
+    assert np.abs(found.astype(int) - picture).mean() < (4 if form in ("JPEG", "WEBP") else 0.5)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "LAB", "I;16", "I"])
+def test_each_mode_gives_the_same_shades(mode: str) -> None:
+    picture = seven(paper=255, ink=0)
+    if mode.startswith("I"):
+        levels = picture.astype(np.uint16) * 257
+        image = Image.fromarray(levels if mode == "I;16" else levels.astype(np.int32))
+    elif mode == "LAB":
+        zero = Image.new("L", (90, 120))
+        image = Image.merge("LAB", [Image.fromarray(picture), zero, zero])
+    else:
+        image = Image.fromarray(picture).convert(mode)
+    assert image.mode == mode
+    form = "PNG" if mode in ("1", "L", "P", "RGB", "RGBA", "LA", "I;16") else "TIFF"
+    assert np.abs(decode(encoded(image, form)).astype(int) - picture).max() <= 1
+
+
+@pytest.mark.parametrize(("ink", "paper"), [(0, 255), (255, 0)])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_paper(mode: str, ink: int, paper: int) -> None:
+    mask = seven(paper=0, ink=255)
+    if mode == "P":
+        image = Image.fromarray(mask // 255).convert("P")
+        image.putpalette([ink, 128, 128, ink, ink, ink])
+        file = encoded(image, transparency=0)
+    else:
+        image = Image.new("LA", (90, 120), (ink, 0))
+        image.putalpha(Image.fromarray(mask))
+        file = encoded(image.convert(mode))
+    assert np.array_equal(decode(file), np.where(mask > 0, np.uint8(ink), np.uint8(paper)))
+
+
+def test_around_paper_that_is_cut_out_is_paper() -> None:
+    alpha = np.zeros((120, 90), np.uint8)
+    alpha[5:-5, 5:-5] = 255
+    image = Image.fromarray(seven(paper=200)).convert("LA")
+    image.putalpha(Image.fromarray(alpha))
+    assert decode(encoded(image))[0, 0] == 200
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_the_way_it_was_photographed(orientation: int) -> None:
+    upright = Image.fromarray(seven())
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undo[orientation]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert np.array_equal(decode(encoded(stored, exif=exif)), seven())
+
+
+def test_of_several_frames_the_first_counts() -> None:
+    frames = [Image.fromarray(seven(ink=ink)) for ink in (30, 200)]
+    assert np.array_equal(decode(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])), seven(ink=30))
+
+
+def huge_png(width: int, height: int) -> bytes:
+    """A PNG file of a few bytes that says to have so many pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = zlib.compress(bytes(1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [7000, 9500, 20_000, 60_000, 2**31 - 1])
+def test_too_many_pixels_are_refused_before_they_are_decoded(side: int) -> None:
+    with pytest.raises(Unreadable, match="more than the 40,000,000"):
+        decode(huge_png(side, side))
+
+
+def test_the_limit_is_the_callers() -> None:
+    file = encoded(Image.fromarray(seven()))
+    with pytest.raises(Unreadable, match=r"has 90 x 120 pixels, more than the 10,799 that are allowed; scale it down"):
+        decode(file, most_pixels=90 * 120 - 1)
+    assert decode(file, most_pixels=90 * 120).shape == (120, 90)
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485, "Pillow's own limit stays what it was"
+
+
+BAD = {
+    "empty": (b"", "is empty"),
+    "text": (b"hello, this is no image", "is not an image that can be read"),
+    "pdf": (b"%PDF-1.4\n", "is not an image that can be read"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image that can be read"),
+    "truncated png": (encoded(Image.fromarray(seven()))[:150], "is damaged"),
+    "truncated jpeg": (encoded(Image.fromarray(seven()), "JPEG")[:700], "is damaged"),
+    "header alone": (encoded(Image.fromarray(seven()))[:33], "is not an image that can be read"),
+    "floats": (encoded(Image.fromarray(seven().astype(np.float32)), "TIFF"), "floating-point"),
+}
+
+
+@pytest.mark.parametrize(("data", "said"), BAD.values(), ids=BAD)
+def test_a_bad_file_is_refused_in_one_line(data: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(data)
+    with pytest.raises(Unreadable, match=said) as error:
+        decode(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="picture"):
+        decode(tmp_path / "picture.png")
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(data: st.DataObject) -> None:
+    form = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]))
+    file = bytearray(encoded(Image.fromarray(seven(40, 30)), form))
+    for _ in range(data.draw(st.integers(1, 8))):
+        file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            grey = decode(bytes(file[: data.draw(st.integers(1, len(file)))]), most_pixels=100_000)
+        except Unreadable as error:
+            assert "\n" not in str(error)
+        else:
+            assert grey.dtype == np.uint8
+            read(grey)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Pictures
+
+
+def test_images_of_mnist_pass_nearly_as_they_are(
+    test_part: tuple[Pixels, NDArray[np.int64]], reads_digits: Network
+) -> None:
+    images, labels = test_part
+    through = np.stack([read(image, several=False).digits[0].image for image in images])
+    assert (np.abs(through.astype(int) - images).max(axis=(1, 2)) <= 8).mean() > 0.95
+    plain = (reads_digits(images) == labels).mean()
+    assert plain > 0.97
+    assert (reads_digits(through) == labels).mean() >= plain - 0.001
+
+
+def test_ink_may_be_dark_or_light(test_part: tuple[Pixels, NDArray[np.int64]]) -> None:
+    for image in test_part[0][:300]:
+        assert np.array_equal(read(image).digits[0].image, read(255 - image).digits[0].image)
+
+
+def test_the_form_is_that_of_mnist(test_part: tuple[Pixels, NDArray[np.int64]]) -> None:
+    pictures = [*handwriting.uci_like(test_part[0][:40]), *map(handwriting.photograph, test_part[0][:40])]
+    for picture in pictures:
+        image = read(picture, several=False).digits[0].image
+        rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
+        assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20)
+        assert image.max() >= 250
+        for axis in (0, 1):
+            mass = image.sum(axis=axis, dtype=float)
+            if mass[0] or mass[-1]:
+                continue  # further out it would not fit
+            assert abs((mass * np.arange(28)).sum() / mass.sum() - 14) <= 0.51
+
+
+@pytest.mark.parametrize("size", [20, 28, 32, 64])
+def test_images_come_in_the_size_that_is_asked_for(size: int) -> None:
+    (digit,) = read(seven(), size=size).digits
+    assert digit.image.shape == (size, size)
+    assert np.ptp(np.flatnonzero(digit.image.any(axis=1))) + 1 == round(size * 20 / 28)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    height=st.integers(60, 400),
+    left=st.integers(0, 200),
+    top=st.integers(0, 200),
+    shades=st.sampled_from([(235, 30), (20, 240), (180, 90), (70, 140)]),
+)
+def test_place_size_and_shade_make_no_difference(height: int, left: int, top: int, shades: tuple[int, int]) -> None:
+    paper, ink = shades
+    written = seven(height, height * 3 // 4, paper, ink)
+    picture = np.full((height + 200, written.shape[1] + 200), paper, np.uint8)
+    picture[top : top + height, left : left + written.shape[1]] = written
+    (digit,) = read(picture).digits
+    expected = read(seven(400, 300)).digits[0].image
+    assert difference(digit.image, expected) < 9
+    rows, columns = (np.flatnonzero((picture == ink).any(axis=axis)) for axis in (1, 0))
+    box = digit.box
+    assert max(abs(box.top - rows[0]), abs(box.top + box.height - 1 - rows[-1])) <= 2
+    assert max(abs(box.left - columns[0]), abs(box.left + box.width - 1 - columns[-1])) <= 2
+
+
+def test_shadow_noise_and_lines_make_no_difference() -> None:
+    chance = np.random.default_rng(0)
+    plain = read(seven(300, 240)).digits[0].image
+    for harder in range(3):
+        picture = seven(300, 240).astype(float)
+        if harder == 0:  # light that falls off, and a hard shadow
+            picture *= np.linspace(1, 0.6, 240)
+            picture[180:] *= 0.6
+        elif harder == 1:
+            picture += chance.normal(0, 12, picture.shape)
+            picture[[10, 40, 250], [10, 200, 30]] = 0
+        else:  # as dark as the ink
+            for row in range(15, 300, 40):
+                picture[row : row + 2] = np.minimum(picture[row : row + 2], 50)
+        reading = read(np.clip(picture, 0, 255).astype(np.uint8))
+        assert len(reading.digits) == 1, harder
+        assert difference(reading.digits[0].image, plain) < 12, harder
+
+
+@pytest.mark.parametrize("light", [True, False])
+def test_a_postcode_is_read_from_left_to_right(
+    light: bool, test_part: tuple[Pixels, NDArray[np.int64]], reads_digits: Network
+) -> None:
+    images, labels = test_part
+    right = []
+    for start in range(0, 100, 5):
+        picture = np.zeros((120, 420), np.uint8)
+        for place in range(5):
+            enlarged = Image.fromarray(images[start + place]).resize((70, 70), Image.Resampling.BICUBIC)
+            picture[25:95, 20 + 78 * place : 90 + 78 * place] = np.asarray(enlarged)
+        reading = read((230 - 0.8 * picture).astype(np.uint8) if light else picture)
+        boxes = [digit.box for digit in reading.digits]
+        assert [box.left for box in boxes] == sorted(box.left for box in boxes)
+        if len(boxes) == 5:
+            assert all(abs(box.left + box.width / 2 - 55 - 78 * i) < 20 for i, box in enumerate(boxes))
+            found = reads_digits(np.stack([digit.image for digit in reading.digits]))
+            right.append((found == labels[start : start + 5]).mean())
+        else:
+            right.append(0.0)
+    assert np.mean(right) > 0.9
+
+
+@pytest.mark.parametrize("light", [True, False])
+def test_straight_strokes_that_fill_a_strip_are_no_printed_lines(
+    light: bool, test_part: tuple[Pixels, NDArray[np.int64]]
+) -> None:
+    """The first four test digits, 7210, as high as the strip lets them be: the one is nearly three quarters of it."""
+    strip = np.kron(np.concatenate(list(test_part[0][:4]), axis=1), np.ones((4, 4), np.uint8))
+    found = read(255 - strip if light else strip).digits
+    assert len(found) == 4
+    for digit, image in zip(found, test_part[0], strict=False):
+        assert difference(digit.image, image) < 20
+
+
+def test_parts_of_one_digit_stay_together_and_digits_that_touch_are_parted() -> None:
+    picture = np.full((100, 80), 255, np.uint8)
+    picture[20:26, 34:60] = 0  # the bar of a five, apart from the rest
+    picture[30:50, 30:36] = 0
+    picture[46:52, 30:54] = 0
+    picture[46:80, 50:56] = 0
+    picture[76:82, 28:56] = 0
+    assert len(read(picture).digits) == 1
+    two = np.full((100, 240), 255, np.uint8)
+    for left in (20, 120):  # two rings that touch
+        down, across = np.mgrid[:100, :240]
+        distance = np.hypot(down - 50, (across - left - 50))
+        two[(distance < 51) & (distance > 42) & (down > 4) & (down < 96)] = 0
+    assert len(read(two).digits) == 2
+    assert len(read(two, several=False).digits) == 1
+
+
+def test_lines_of_writing_are_read_one_after_the_other() -> None:
+    one = seven(100, 75)
+    reading = read(np.vstack([np.hstack([one, one]), np.hstack([one, one])]))
+    places = [(digit.box.top > 100, digit.box.left > 75) for digit in reading.digits]
+    assert places == [(False, False), (False, True), (True, False), (True, True)]
+
+
+EMPTY = {
+    "white": np.full((200, 300), 255, np.uint8),
+    "black": np.zeros((28, 28), np.uint8),
+    "one pixel": np.zeros((1, 1), np.uint8),
+    "tiny": np.full((8, 8), 200, np.uint8),
+    "gradient": np.tile(np.linspace(140, 240, 300).astype(np.uint8), (200, 1)),
+    "paper": (225 + np.random.default_rng(0).normal(0, 5, (300, 200))).astype(np.uint8),
+    "noise": np.random.default_rng(0).integers(0, 256, (200, 200)).astype(np.uint8),
+    "noise, small": np.random.default_rng(1).integers(0, 256, (28, 28)).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("picture", EMPTY.values(), ids=EMPTY)
+def test_where_nothing_is_written_nothing_is_found(picture: Pixels) -> None:
+    reading = read(picture)
+    assert reading.digits == ()
+    assert reading.steps
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    shape=st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    seed=st.integers(0, 2**32 - 1),
+    kind=st.integers(0, 3),
+    several=st.booleans(),
+)
+def test_any_pixels_are_read(shape: tuple[int, int], seed: int, kind: int, several: bool) -> None:
+    chance = np.random.default_rng(seed)
+    picture = chance.integers(0, 256, shape).astype(np.uint8)
+    if kind == 1:
+        picture = np.where(picture > 250, np.uint8(255), np.uint8(0))
+    elif kind == 2:
+        picture = np.asarray(Image.fromarray(picture).resize(shape[::-1], Image.Resampling.BILINEAR, reducing_gap=None))
+        picture = np.sort(picture, axis=0)
+    elif kind == 3:
+        picture = np.repeat(picture[:1], shape[0], axis=0)
+    for digit in read(picture, several=several).digits:
+        assert digit.image.shape == (28, 28)
+        box = digit.box
+        assert 0 <= box.left < box.left + box.width <= shape[1]
+        assert 0 <= box.top < box.top + box.height <= shape[0]
+
+
+def test_each_step_can_be_seen() -> None:
+    reading = read(seven())
+    names = [name for name, _ in reading.steps]
+    assert names == ["grey", "ink against paper", "ink, specks gone", "cropped to the ink", "28 x 28, centred by mass"]
+    assert all(pixels.dtype == np.uint8 and pixels.ndim == 2 for _, pixels in reading.steps)
+    assert reading.steps[-1][1] is reading.digits[0].image
+
+
+def test_a_whole_picture_is_resized() -> None:
+    digit = resized(seven(280, 280), size=28)
+    assert digit.image.shape == (28, 28)
+    assert digit.box == Box(0, 0, 280, 280)
+    assert np.median(digit.image) == 20
+    small = (np.arange(28 * 28).reshape(28, 28) % 40).astype(np.uint8)
+    small[10:14, 10:14] = 255
+    assert np.array_equal(resized(small, size=28).image, small)
