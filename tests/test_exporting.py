@@ -74,11 +74,12 @@ def test_every_model_answers_as_in_pytorch(name: str, tmp_path: Path) -> None:
     assert (identity.dataset, identity.classes, identity.image_size) == ("digits", INPUTS.classes, (28, 28))
     assert (identity.run, identity.test_accuracy) == (None, None)
 
-    exporting.pt2_of(weights, tmp_path / "model.pt2")
-    found = exporting.pt2_reader(tmp_path / "model.pt2")
+    found = exporting.pt2_of(weights, tmp_path / "model.pt2")
+    written = torch.export.load(tmp_path / "model.pt2").module()
     eager = exporting.eager(weights)
     for count in (1, 7):
         np.testing.assert_allclose(found(images(count)), eager(images(count)), atol=1e-6)
+        np.testing.assert_array_equal(written(torch.from_numpy(images(count))).detach().numpy(), found(images(count)))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -87,8 +87,7 @@ def convert(source: Source, target: Path, form: str, paths: Paths) -> Converted:
     parity: Parity | None = None
     with whole(target) as beside:
         if form == "pt2":
-            exporting.pt2_of(source.weights, beside)
-            predict = exporting.pt2_reader(beside)
+            predict = exporting.pt2_of(source.weights, beside)
         else:
             exporting.onnx_of(source.weights, beside, name=source.name, test_accuracy=source.test_accuracy)
             opset, predict = exporting.OPSET, Predictor(beside).probabilities

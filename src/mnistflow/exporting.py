@@ -46,7 +46,6 @@ __all__ = [
     "onnx_of",
     "parity",
     "pt2_of",
-    "pt2_reader",
     "raw_images",
 ]
 
@@ -119,8 +118,11 @@ def onnx_of(weights: Path, target: Path, *, name: str | None = None, test_accura
     _write(graph, said, target)
 
 
-def pt2_of(weights: Path, target: Path) -> None:
+def pt2_of(weights: Path, target: Path) -> Predict:
     """Write weights as a graph of torch.export, which needs PyTorch but not this project.
+
+    Returns:
+        What the graph answers: that in memory, for the format may hold a pickle, and none is loaded here.
 
     Raises:
         ValueError: the weights are damaged, or the network cannot be exported.
@@ -135,6 +137,7 @@ def pt2_of(weights: Path, target: Path) -> None:
             node.meta.pop("stack_trace", None)
     with whole(target) as beside, beside.open("wb") as file:
         torch.export.save(program, file, extra_files={f"{KEY}.json": json.dumps(said, sort_keys=True)})
+    return _predict(program.module())
 
 
 def int8_of(graph: Path, target: Path, images: NDArray[np.uint8]) -> None:
@@ -306,14 +309,6 @@ def eager(weights: Path) -> Predict:
         ValueError: the file is missing or damaged.
     """
     return _predict(_network(weights)[0])
-
-
-def pt2_reader(path: Path) -> Predict:
-    """The network of what :func:`pt2_of` wrote."""
-    import torch
-
-    with path.open("rb") as file:
-        return _predict(torch.export.load(file).module())
 
 
 def _predict(network: Callable[[Tensor], Tensor]) -> Predict:
