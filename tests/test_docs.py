@@ -32,6 +32,18 @@ def test_the_figures_of_the_published_systems_are_those_of_their_study() -> None
         assert f"{accuracy} (5)" == reached[name]
 
 
+def test_the_figures_of_handwriting_are_those_of_their_study() -> None:
+    rows = {row["entry"]: row for row in read_csv(ROOT / "studies" / "results" / "handwriting.csv")}
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for model in ("compact", "lenet5", "fast", "mlp"):
+        row = rows[f"{model}-default"]
+        cells = [f"`{model}`", row["test accuracy %"].removesuffix(" (3)")]
+        for name in ("digits-uci", "photographs"):
+            scaled, _, _ = row[f"{name}, scaled alone %"].partition(" ")
+            cells.append(f"{row[f'{name} %'].removesuffix(' (3)')} ({scaled})")
+        assert f"| {' | '.join(cells)} |" in text
+
+
 def test_the_figures_of_speed_are_those_of_the_benchmarks() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     results = ROOT / "benchmarks" / "results"
