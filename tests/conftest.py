@@ -13,7 +13,6 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, sync_playwright
 
-from mnistflow import datasets, devices, inference, models, preprocessing, recipes, training
+from mnistflow import datasets, devices, exporting, models, preprocessing, recipes, training
 from mnistflow.artifacts import Split
 from mnistflow.datasets.mnist import SHA256
 from mnistflow.params import load
@@ -357,30 +356,7 @@ Network = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 
 
 @pytest.fixture(scope="session")
-def reads_digits(mnist_folder: Path) -> Network:
-    """A small network, trained for seconds on real digits: (N, 28, 28) uint8 to (N,)."""
-    published = datasets.build("mnist", {}).read(mnist_folder.parents[1])
-    split = preprocessing.prepare(
-        published,
-        dataset="mnist",
-        validation_size=0,
-        normalize="standard",
-        pad=0,
-        seed=0,
-        device=torch.device("cpu"),
-    )[0]
-    part = replace(split, images=split.images[:20_000], labels=split.labels[:20_000], indices=split.indices[:20_000])
-    generator = devices.seeded(0, 2, torch.device("cpu"))
-    model = models.build("fast", split.image_shape, 10, {"widths": [16, 16, 32], "hidden": 64})
-    optimizer = recipes.make_optimizer(model.parameters(), name="adam", lr=0.01)
-    loss = recipes.make_loss("cross_entropy", label_smoothing=0.1)
-    schedule = recipes.make_schedule(optimizer, "one_cycle", steps=2 * 79, warmup=0.4)
-    state = training.State(model, optimizer, schedule, generator, 256)
-    for _ in training.fit(state, part, loss=loss, epochs=2, shuffle=True):
-        pass
-
-    def classes_of(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        batch = split.inputs.normalise(torch.from_numpy(np.array(images)))
-        return inference.logits_of(model, batch, 1000).argmax(dim=1).numpy()
-
-    return classes_of
+def reads_digits(serving: Checkout) -> Network:
+    """A network that was trained for seconds on real digits: (N, 28, 28) uint8 to (N,)."""
+    probabilities = exporting.eager(serving.folder / "fast.safetensors")
+    return lambda images: probabilities(np.array(images)).argmax(axis=1)  # PyTorch wants arrays that can be written to

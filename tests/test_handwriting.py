@@ -139,6 +139,9 @@ def test_the_command_scores_the_result_in_this_folder(workspace: Checkout) -> No
     assert missed == round(50 * (1 - tree["accuracy"]))
     assert "without the reader" in workspace.mnistflow("evaluate", "--on", "digits-uci", "--images", "5")
     assert "dvc repro" in workspace.mnistflow("evaluate", "--on", "photographs", status=1)
+    (workspace.folder / "models" / "model.safetensors").rename(workspace.folder / "metrics" / "own.safetensors")
+    command = f"cd metrics && {sys.executable} -m mnistflow evaluate --on digits-uci --images 5 --model own.safetensors"
+    assert "own.safetensors on digits-uci" in workspace.run("sh", "-c", command, PYTHONPATH=str(ROOT / "src"))
 
 
 def test_reading_needs_no_torch() -> None:

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from mnistflow import reader
 from mnistflow.predictor import Predictor
-from mnistflow.reader import Box, Reading
+from mnistflow.reader import Box, Digit, Reading
 
-__all__ = ["COLUMNS", "STANDARD_INPUT", "Answer", "Guess", "Named", "answer", "pictures"]
+__all__ = ["COLUMNS", "STANDARD_INPUT", "Answer", "Guess", "Named", "answer", "identified", "pictures"]
 
 STANDARD_INPUT = "-"
 RUNNERS_UP = 2
@@ -42,7 +42,7 @@ class Named:
     probability: float  # 0 to 1
     runners_up: tuple[Guess, ...]
     probabilities: dict[str, float]  # of every class
-    box: Box  # where in the picture
+    box: Box  # in pixels of the picture as it is seen; for an array: all of it
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,24 @@ def answer(predictor: Predictor, name: str, here: Path, several: bool) -> tuple[
     reading = predictor.read(reader.decode(source), several)
     if not reading.digits:
         return Answer(name, "", None, ()), reading
-    chances = predictor.probabilities(np.stack([digit.image for digit in reading.digits]))  # (digits, classes)
+    named = identified(predictor, reading.digits)
+    between = "" if all(len(each.label) == 1 for each in named) else " "
+    text = between.join(each.label for each in named)
+    return Answer(name, text, math.prod(each.probability for each in named), named), reading
+
+
+def identified(predictor: Predictor, digits: Sequence[Digit]) -> tuple[Named, ...]:
+    """What a network takes digits for, all of them in one batch."""
+    if not digits:
+        return ()
+    chances = predictor.probabilities(np.stack([digit.image for digit in digits]))  # (digits, classes)
     named = []
-    for digit, row in zip(reading.digits, chances.tolist(), strict=True):
+    for digit, row in zip(digits, chances.tolist(), strict=True):
         by_class = dict(zip(predictor.identity.classes, row, strict=True))
         guesses = [Guess(*entry) for entry in sorted(by_class.items(), key=lambda entry: -entry[1])]
         first, *others = guesses[: 1 + RUNNERS_UP]
         named.append(Named(first.label, first.probability, tuple(others), by_class, digit.box))
-    between = "" if all(len(each.label) == 1 for each in named) else " "
-    text = between.join(each.label for each in named)
-    return Answer(name, text, math.prod(each.probability for each in named), tuple(named)), reading
+    return tuple(named)
 
 
 def pictures(names: Sequence[str], here: Path) -> Iterator[str]:

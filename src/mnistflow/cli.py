@@ -66,15 +66,17 @@ def main() -> None:
     command = _command(commands, "promote", promote)
     command.add_argument("wanted", metavar="RUN", help=which)
     _command(commands, "verify", verify)
+    a_model = "a file with weights or an ONNX graph, an MLflow run, or models:/name@alias"
     command = _command(commands, "evaluate", evaluate)
     command.add_argument("--on", choices=["digits-uci", "photographs"], required=True, help="which pictures")
-    command.add_argument("--model", metavar="MODEL", help="weights, a graph, a run, models:/name@alias (default: here)")
+    command.add_argument(
+        "--model", type=_model, metavar="MODEL", help=f"{a_model} (default: the result in this folder)"
+    )
     command.add_argument("--images", type=_count, metavar="N", help="no more than so many (default: all)")
     command.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
     command = _command(commands, "ui", ui)
     command.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: %(default)s)")
 
-    a_model = "a file with weights or an ONNX graph, an MLflow run, or models:/name@alias"
     command = _command(commands, "predict", predict)
     command.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders, patterns; - for standard input")
     command.add_argument(
@@ -366,7 +368,7 @@ def verify() -> None:
     print(f"\nAll {len(compared)} outputs came out the same, byte for byte.")
 
 
-def evaluate(on: str, model: str | None, images: int | None, as_json: bool) -> None:
+def evaluate(on: str, model: str | Path | None, images: int | None, as_json: bool) -> None:
     """Score a model on handwriting that is not MNIST's, through the reader that pictures of one's own go through.
 
     digits-uci: scikit-learn's 1,797 digits, 8 x 8, of other writers. photographs: MNIST's test digits as ink on paper,

@@ -39,6 +39,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mnistflow import __version__
+from mnistflow.answers import Named, identified
 from mnistflow.predictor import Identity, Predictor
 from mnistflow.reader import Box, Digit, Unreadable, decode
 
@@ -60,7 +61,6 @@ HEADERS = {  # of every answer: nothing from elsewhere, nothing for elsewhere
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-RUNNERS_UP = 2
 MOST_DIGITS = 64  # in one picture
 HEAD_BYTES = 16 * 1024  # of a request line with its headers
 HEAD_TOO_LONG = f"the head of the request is longer than the {HEAD_BYTES:,} bytes that are allowed"
@@ -95,14 +95,6 @@ class Refused(ValueError):
 
 
 @dataclass(frozen=True)
-class Guess:
-    """A class, and how probable the network thinks it."""
-
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True)
 class Layer:
     """What a layer of convolutions answers to a digit."""
 
@@ -115,14 +107,9 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Read:
-    """One digit."""
+class Read(Named):
+    """One digit, and what the network saw of it."""
 
-    label: str
-    probability: float
-    runners_up: list[Guess]
-    probabilities: dict[str, float]  # of all classes
-    box: Box  # in pixels of the picture as it is seen; for an array: all of it
     seen: list[list[int]] | None  # with `explain`: what the network was given, 0 is background
     maps: list[Layer] | None  # with `maps`: of the digit of that number
 
@@ -419,29 +406,21 @@ class Offered:
 def _read(predictor: Predictor, pictures: Sequence[Sent], wish: Wish) -> list[Picture]:
     """What one network reads in all pictures: all digits in one batch."""
     found = [_digits(predictor, sent, number, wish.several) for number, sent in enumerate(pictures)]
-    images = [digit.image for digits in found for digit in digits]
-    probabilities = iter(predictor.probabilities(np.stack(images)) if images else np.empty((0, 0), np.float32))
+    named = iter(identified(predictor, [digit for digits in found for digit in digits]))
     read = []
     for sent, digits in zip(pictures, found, strict=True):
         height, width = sent.grey.shape
-        named: list[Read] = []
+        reads = []
         for number, digit in enumerate(digits):
-            row = next(probabilities)
-            order = np.argsort(-row, kind="stable")
-            guesses = [Guess(predictor.identity.classes[place], float(row[place])) for place in order]
             maps = predictor.feature_maps(digit.image) if number == wish.maps else None
-            named.append(
+            reads.append(
                 Read(
-                    label=guesses[0].label,
-                    probability=guesses[0].probability,
-                    runners_up=guesses[1 : 1 + RUNNERS_UP],
-                    probabilities=dict(zip(predictor.identity.classes, row.tolist(), strict=True)),
-                    box=digit.box,
+                    **vars(next(named)),
                     seen=digit.image.tolist() if wish.explain else None,
                     maps=None if maps is None else [_layer(*each) for each in maps],
                 )
             )
-        read.append(Picture(sent.name, width, height, named))
+        read.append(Picture(sent.name, width, height, reads))
     return read
 
 
