@@ -50,12 +50,11 @@ def outputs(checkout: Checkout, stage: str) -> list[Path]:
 
 
 def digests(checkout: Checkout, stage: str) -> dict[str, str]:
-    """SHA-256 of each file that a stage has left, temporary ones included."""
+    """SHA-256 of each file that a stage has left, whatever is hidden beside included."""
     found = {}
     for place in outputs(checkout, stage):
-        around = place.rglob("*") if place.is_dir() else [place, *place.parent.glob(f".{place.name}.*")]
-        for file in around:
-            if file.is_file():
+        for top in (place, *place.parent.glob(".*")):
+            for file in filter(Path.is_file, (top, *top.rglob("*"))):
                 found[str(file.relative_to(checkout.folder))] = hashlib.sha256(file.read_bytes()).hexdigest()
     return found
 
@@ -63,9 +62,8 @@ def digests(checkout: Checkout, stage: str) -> dict[str, str]:
 def remove_outputs(checkout: Checkout, stage: str) -> None:
     """What DVC does before it runs a stage."""
     for place in outputs(checkout, stage):
-        for file in place.rglob("*") if place.is_dir() else [place]:
-            if file.is_file():
-                file.unlink()
+        for file in filter(Path.is_file, (place, *place.rglob("*"))):
+            file.unlink()
 
 
 def assert_whole(checkout: Checkout) -> None:

@@ -45,6 +45,32 @@ def test_what_was_read_is_written_as_it_was(digits: Splits, tmp_path: Path) -> N
     assert one.read_bytes() == other.read_bytes()
 
 
+def test_what_a_killed_process_had_written_goes_with_the_next_writing(tmp_path: Path) -> None:
+    program = """
+import sys, torch
+from pathlib import Path
+from mnistflow.artifacts import write_tensors
+while True:
+    write_tensors(Path(sys.argv[1]), {"a": torch.zeros(25_000_000)}, {})
+"""
+    path = tmp_path / "file"
+    for _ in range(3):
+        process = subprocess.Popen([sys.executable, "-c", program, str(path)], env={"PYTHONPATH": str(ROOT / "src")})
+        while not _half_written(tmp_path, path):
+            assert process.poll() is None
+        process.kill()
+        process.wait()
+        write_tensors(path, {"a": torch.ones(1)}, {})
+        assert list(tmp_path.rglob("*")) == [path]
+
+
+def _half_written(folder: Path, path: Path) -> bool:
+    try:
+        return any(each.is_file() and each.stat().st_size for each in folder.rglob("*") if each != path)
+    except FileNotFoundError:  # gone while it was looked at
+        return False
+
+
 def test_any_flipped_bit_is_found(tmp_path: Path) -> None:
     path = tmp_path / "file.safetensors"
     write_tensors(path, {"a": torch.arange(4.0), "b": torch.tensor([], dtype=torch.int64)}, {"x": [1, "y"]})

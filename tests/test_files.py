@@ -73,13 +73,21 @@ def test_what_a_killed_process_left_beside_goes_with_the_next_writing(tmp_path: 
     left, at_work = tmp_path / f".file.{ended.pid}.x.tmp", tmp_path / f".file.{os.getpid()}.x.tmp"
     other = tmp_path / f".file2.{ended.pid}.x.tmp"
     for path in (left, at_work, other):
-        path.touch()
+        path.mkdir()
+        (path / "half").touch()
     with files.whole(tmp_path / "file") as beside:
         beside.write_text("x", encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"file", at_work.name, other.name}
-    left.touch()
+    left.mkdir()
     files.remove(tmp_path / "file")
     assert {path.name for path in tmp_path.iterdir()} == {at_work.name, other.name}
+
+
+def test_what_a_library_writes_beside_goes_as_well(tmp_path: Path) -> None:
+    with files.whole(tmp_path / "file") as beside:
+        beside.write_text("x", encoding="utf-8")
+        beside.with_name(".its-own").write_text("y", encoding="utf-8")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_a_file_gets_the_mode_that_the_user_has_set(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -53,27 +54,31 @@ def project_root() -> Path:
 def whole(path: Path) -> Iterator[Path]:
     """Write a file so that it appears whole or not at all.
 
-    Yields a path beside the final one; what was written there is flushed to the disk and renamed when the block ends,
-    and removed when it fails. What a process that was killed has left beside goes, too.
+    Yields a path of the same name in a folder beside the final one; what was written there is flushed to the disk and
+    moved when the block ends, and the folder removed, with whatever the block has left there. What a process that was
+    killed has left beside goes, too.
 
     Raises:
         OSError: the file cannot be written; says which, and why.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    # A folder, because what writes there may do so under names of its own: safetensors does.
+    folder = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    beside = folder / path.name
     try:
-        beside.touch(exist_ok=False)
+        folder.mkdir()
+        beside.touch()
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(beside)):
+    except OSError as error:
+        if error.filename in (None, str(folder), str(beside)):
             raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
         raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove(path: Path) -> None:
@@ -85,7 +90,7 @@ def remove(path: Path) -> None:
 def _sweep(path: Path) -> None:
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         if not _is_alive(left.name.removeprefix(f".{path.name}.").partition(".")[0]):
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _is_alive(process: str) -> bool:
