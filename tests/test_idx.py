@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ import torchvision
 from conftest import ROOT
 
 from mnistflow.datasets.fashion_mnist import FashionMNIST
-from mnistflow.datasets.idx import IDX
+from mnistflow.datasets.idx import IDX, read_idx
 from mnistflow.datasets.kmnist import KMNIST
 from mnistflow.files import sha256
 
@@ -107,7 +108,7 @@ def damage(path: Path) -> None:
         file.write(data)
 
 
-def test_they_are_read_by_the_classes_of_torchvision() -> None:
+def test_they_are_those_that_the_classes_of_torchvision_fetch() -> None:
     for kind in KINDS:
         theirs = kind().loader()
         assert list(kind.classes) == theirs.classes  # type: ignore[attr-defined]
@@ -134,6 +135,36 @@ def test_files_of_a_mirror_are_verified_kept_as_published_and_read_back(
         assert part.labels.tolist() == [index % 10 for index in range(count)]
         assert part.labels.dtype == torch.int64
     assert files_in(tmp_path / "raw") == sorted(dataset.checksums)  # reading leaves nothing there
+
+
+def test_an_idx_file_is_read_as_torchvision_reads_it(mirror: Mirror, tmp_path: Path) -> None:
+    dataset = small(FashionMNIST, mirror)
+    dataset.fetch(tmp_path / "ours", timeout=5)
+    for published, train in zip(dataset.read(tmp_path / "ours")[:2], (True, False), strict=True):
+        theirs: Any = dataset.loader()(str(tmp_path / "theirs"), train=train, download=True)
+        assert torch.equal(published.images, theirs.data)
+        assert torch.equal(published.labels, theirs.targets)
+        assert published.images.dtype == theirs.data.dtype
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0\0\x08",
+        b"\0\0\x08\0",  # no axes
+        b"\0\0\x09\x01\0\0\0\x01a",  # another type
+        b"\0\x01\x08\x01\0\0\0\x01a",
+        b"\0\0\x08\x01\0\0\0\x02a",  # one value is missing
+        b"\0\0\x08\x01\0\0\0\x01ab",  # one too many
+        b"\0\0\x08\x02\0\0\0\x01\0\0",  # cut within the lengths
+    ],
+)
+def test_what_is_no_idx_file_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="file is damaged: it is no IDX file of unsigned bytes, or not all of one"):
+        read_idx(path)
 
 
 def test_a_second_fetch_asks_nobody(mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

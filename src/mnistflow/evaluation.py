@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, median
 
 import torch
-from sklearn.metrics import precision_recall_fscore_support
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
@@ -19,7 +18,7 @@ from mnistflow.corruptions import CORRUPTIONS, corrupted
 from mnistflow.inference import confusion_counts, layer_outputs, logits_of, probabilities
 from mnistflow.models import parameter_count
 from mnistflow.recipes import LossName, make_loss
-from mnistflow.scores import ClassScores, Corrupted, wilson
+from mnistflow.scores import ClassScores, Corrupted, class_scores, wilson
 
 __all__ = [
     "Evaluation",
@@ -145,9 +144,7 @@ def evaluate(
         held_out = logits_of(model, validation.images, batch_size)
         temperature = fit_temperature(held_out.cpu(), validation.labels.cpu())
     names = split.inputs.classes
-    columns = precision_recall_fscore_support(
-        labels.numpy(), predictions.numpy(), labels=range(len(names)), zero_division=0.0
-    )
+    confusion = confusion_counts(labels, predictions, len(names)).tolist()
     return Evaluation(
         loss=mean_loss,
         accuracy=right / len(split),
@@ -158,11 +155,8 @@ def evaluate(
         scaled=None if temperature is None else calibration((logits.double() / temperature).softmax(dim=1), labels),
         parameters=parameter_count(model),
         multiply_adds=multiply_adds(model, split.images[:1]),
-        classes=tuple(
-            ClassScores(name, round(float(precision), 6), round(float(recall), 6), round(float(f1), 6), int(images))
-            for name, precision, recall, f1, images in zip(names, *columns, strict=True)
-        ),
-        confusion=confusion_counts(labels, predictions, len(names)).tolist(),
+        classes=class_scores(names, confusion),
+        confusion=confusion,
         predictions=predictions,
         probabilities=chances,
     )

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from mnistflow.datasets import digits, mnist
+from mnistflow.datasets import digits, idx, mnist
 from mnistflow.files import sha256
 from mnistflow.reader import Reading
 from mnistflow.scores import wilson
@@ -102,14 +102,14 @@ def mnist_test(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         ValueError: a file is missing or is another one.
     """
     found = []
-    for name, header in (("t10k-images-idx3-ubyte", 16), ("t10k-labels-idx1-ubyte", 8)):
+    for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
         path = folder / mnist.MNIST().subfolder / name
         if not path.is_file():
             raise ValueError(f"there is no file {path}; `dvc repro` with dataset: mnist fetches it")
         if sha256(path) != mnist.SHA256[name]:
             raise ValueError(f"{path} is not MNIST's file; delete it, and `dvc repro` fetches it anew: rm {path}")
-        found.append(np.frombuffer(path.read_bytes(), np.uint8, offset=header))
-    return found[0].reshape(-1, 28, 28), found[1].astype(np.int64)
+        found.append(idx.read_idx(path))
+    return found[0], found[1].astype(np.int64)
 
 
 def uci_like(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import NormalDist
@@ -9,7 +10,7 @@ from typing import Any, cast
 
 from mnistflow.files import read_csv, read_json
 
-__all__ = ["Bin", "ClassScores", "Corrupted", "Scores", "read_robustness", "read_scores", "wilson"]
+__all__ = ["Bin", "ClassScores", "Corrupted", "Scores", "class_scores", "read_robustness", "read_scores", "wilson"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,26 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     middle = (share + weight / 2) / (1 + weight)
     half = z * (share * (1 - share) / total + weight / (4 * total)) ** 0.5 / (1 + weight)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def class_scores(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> tuple[ClassScores, ...]:
+    """Precision, recall and F1 of each class, to six decimals.
+
+    Args:
+        names: of the classes, by label.
+        confusion: [label][prediction]: images.
+    """
+
+    def share(part: int, whole: int) -> float:
+        return round(part / whole, 6) if whole else 0.0
+
+    predicted = [sum(column) for column in zip(*confusion, strict=True)]
+    found = []
+    for label, (name, row) in enumerate(zip(names, confusion, strict=True)):
+        right, images = row[label], sum(row)
+        f1 = share(2 * right, images + predicted[label])
+        found.append(ClassScores(name, share(right, predicted[label]), share(right, images), f1, images))
+    return tuple(found)
 
 
 def read_scores(path: Path) -> Scores:

@@ -62,7 +62,10 @@ def run(main: Callable[[], None]) -> None:
     else is a defect of ours and keeps its traceback. When the DVC that started the stage dies, however that comes
     about, so does the stage (on Linux): nothing runs on beside what the user starts next.
     """
-    gc.freeze()  # what is imported stays; to look through it for garbage would take a tenth of a small stage's time
+    # What is imported stays, now and by what is imported on the way; to look through it for garbage again and again, as
+    # Python's default (700) does, takes a tenth of a small stage's time.
+    gc.freeze()
+    gc.set_threshold(100_000)
     script = Path(inspect.getfile(main))
     argparse.ArgumentParser(
         prog=f"python stages/{script.name}",

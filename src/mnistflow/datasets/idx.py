@@ -1,25 +1,26 @@
-"""What MNIST and its successors share: four IDX files of 28 x 28 images, read through torchvision."""
+"""What MNIST and its successors share: four IDX files of 28 x 28 images, fetched through torchvision."""
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import http.client
+import math
 import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from mnistflow.datasets.registry import Dataset, LabelledImages, Published, named_folder
 from mnistflow.files import project_root, sha256, whole
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["IDX", "Loader", "Source"]
+__all__ = ["IDX", "Source", "read_idx"]
 
 STAGING = ".fetching."
 
@@ -27,18 +28,11 @@ STAGING = ".fetching."
 Source = Callable[[Path, float], Path]
 
 
-class Loader(Protocol):
-    """One part of a data set as torchvision's classes hold it."""
-
-    data: Tensor  # (N, H, W) uint8
-    targets: Tensor  # (N,) int64
-
-
 class IDX(Dataset):
     """From files in place, a folder that the user names, the main repository or the network, in this order."""
 
     title: ClassVar[str]  # as its authors call it
-    torchvision_name: ClassVar[str]  # of the class that reads it
+    torchvision_name: ClassVar[str]  # of the class that fetches it
     checksums: ClassVar[Mapping[str, str]]  # SHA-256 of each file as it is kept: plain, or .gz as published
     classes: tuple[str, ...]
     training_images = 60_000
@@ -51,14 +45,14 @@ class IDX(Dataset):
 
     @property
     def subfolder(self) -> Path:
-        """Where torchvision's class looks for the files."""
+        """Where torchvision's class puts the files, and looks for them."""
         return Path(self.torchvision_name, "raw")
 
-    def loader(self) -> Callable[..., Loader]:
+    def loader(self) -> Callable[..., object]:
         """The class of torchvision."""
         from torchvision import datasets  # here, because it takes seconds to import
 
-        loader: Callable[..., Loader] = getattr(datasets, self.torchvision_name)
+        loader: Callable[..., object] = getattr(datasets, self.torchvision_name)
         return loader
 
     def network(self) -> Iterator[tuple[str, Source]]:
@@ -96,30 +90,21 @@ class IDX(Dataset):
         print(f"{self.name}: {count} files verified and put into {target}")
 
     def read(self, folder: Path) -> Published:
-        """Read the four IDX files through torchvision."""
+        """Read the four IDX files, once each is held against its checksum."""
+        from torch import from_numpy
+
+        arrays = {}
         for name in self.checksums:
             path = folder / self.subfolder / name
             if not path.is_file():
                 raise ValueError(f"there is no file {path}; `dvc repro` fetches it")
             self._verify(path, "`dvc repro` says how to have it fetched anew")
-        with self._unpacked(folder) as root:
-            train, test = (self.loader()(str(root), train=part) for part in (True, False))
-        return Published(
-            LabelledImages(train.data, train.targets), LabelledImages(test.data, test.targets), self.classes
+            arrays[name.removesuffix(".gz")] = from_numpy(read_idx(path))
+        train, test = (
+            LabelledImages(arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"].long())
+            for part in ("train", "t10k")
         )
-
-    @contextlib.contextmanager
-    def _unpacked(self, folder: Path) -> Iterator[Path]:
-        """The folder whose subfolder has the plain files, which are all that the loader reads."""
-        if not all(name.endswith(".gz") for name in self.checksums):
-            yield folder
-            return
-        with tempfile.TemporaryDirectory() as temporary:
-            plain = Path(temporary, self.subfolder)
-            plain.mkdir(parents=True)
-            for name in self.checksums:
-                _copy(folder / self.subfolder / name, plain / name.removesuffix(".gz"))
-            yield Path(temporary)
+        return Published(train, test, self.classes)
 
     def _verify(self, path: Path, advice: str, shown: Path | None = None) -> None:
         """Hold a file against the checksum of its name; ``shown`` is where it came from."""
@@ -186,6 +171,27 @@ class IDX(Dataset):
         finally:
             socket.setdefaulttimeout(before)
         return staging / self.subfolder
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes, plain or .gz: two bytes 0, the type 8, the number of axes, the length of each
+    axis as a big-endian integer of four bytes, then the values in C order (LeCun, Cortes and Burges).
+
+    Returns:
+        As many axes as the file says, uint8; an array of its own that can be written to.
+
+    Raises:
+        ValueError: the file is none of this form.
+    """
+    import numpy as np
+
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        content = bytearray(file.read())
+    values = 4 + 4 * content[3] if len(content) > 3 and content[:3] == b"\0\0\x08" else 0
+    shape = tuple(int.from_bytes(content[place : place + 4]) for place in range(4, values, 4))
+    if not shape or len(content) != values + math.prod(shape):
+        raise ValueError(f"{path} is damaged: it is no IDX file of unsigned bytes, or not all of one")
+    return np.frombuffer(content, np.uint8, offset=values).reshape(shape)
 
 
 def _copy(source: Path, target: Path) -> None:
