@@ -22,7 +22,7 @@ repro: $(READY)
 	@PYTHONPATH=src python -m mnistflow gate
 
 test: $(READY)
-	python -m pytest --numprocesses 4 --dist loadgroup --durations 40 --durations-min 5
+	OMP_WAIT_POLICY=PASSIVE python -m pytest --numprocesses 4 --dist loadgroup --durations 40 --durations-min 5
 
 lint: $(READY)
 	ruff check

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import gc
 import inspect
 import json
 import os
@@ -45,6 +46,7 @@ Next:
 
 def main() -> None:
     """Run a command of ``mnistflow``; what the user can mend ends as one message and exit status 1."""
+    gc.set_threshold(100_000)  # objects, not 700: what a command imports is no garbage
     parser = argparse.ArgumentParser(
         prog="mnistflow", description="Look at, record, compare and bring back what `dvc repro` and `dvc exp run` made."
     )
