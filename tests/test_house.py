@@ -97,7 +97,7 @@ def test_a_package_is_imported_only_where_it_belongs(package: str, users: set[st
 def test_training_needs_torch_and_little_else() -> None:
     program = f"""
 import sys
-for name in ("dvc", "matplotlib", "mlflow", "pydantic", "torchvision", "tqdm"):
+for name in ("dvc", "matplotlib", "mlflow", "pydantic", "sklearn", "torchvision", "tqdm"):
     sys.modules[name] = None  # importing it fails
 sys.path.insert(0, {str(ROOT / "src")!r})
 from mnistflow import augment, corruptions, devices, diagnostics, evaluation, inference, models, recipes, serving

@@ -23,10 +23,13 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 from conftest import Checkout, answering, free_port
+from mlflow import MlflowClient
 from numpy.typing import NDArray
 from PIL import Image
 
 from mnistflow import datasets
+from mnistflow.artifacts import read_split
+from mnistflow.files import read_csv
 
 pytestmark = pytest.mark.xdist_group("server")  # one server for all
 
@@ -160,6 +163,31 @@ def labels(document: Document, answer: int = 0) -> list[str]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # What it answers
+
+
+def test_the_best_recorded_runs_answer_side_by_side_under_the_identity_that_they_were_recorded_with(
+    compared: Checkout,
+) -> None:
+    client = MlflowClient(f"sqlite:///{compared.folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("mnistflow")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], order_by=["metrics.test_accuracy DESC"])
+    assert {run.info.run_name for run in runs} == {"lenet5 · default", "mlp · default"}
+
+    test = read_split(compared.folder / "data/processed/test.safetensors")
+    raw = ((test.images[:, 0] * test.inputs.std + test.inputs.mean) * 255).round().byte()
+    predictions = [row["prediction"] for row in read_csv(compared.folder / "metrics/predictions.csv")]  # of mlp
+    port, running = started(compared, "--recorded", "2")
+    with running as process:
+        document = Server(port, process).post(arrays(raw[:100].tolist()), "application/json")
+    for answer, run in zip(document["answers"], runs, strict=True):
+        model = answer["model"]
+        assert (model["name"], model["run"]) == (run.info.run_name, run.info.run_id)
+        assert model["weights"] == run.data.tags["mnistflow.weights"]
+        assert model["test_accuracy"] == run.data.metrics["test_accuracy"]
+    by_name = {answer["model"]["name"]: labels(document, at) for at, answer in enumerate(document["answers"])}
+    assert by_name["mlp · default"] == predictions[:100]
+    assert by_name["lenet5 · default"] != predictions[:100]
 
 
 def test_a_picture_is_read_by_every_network_that_is_offered(
@@ -500,6 +528,7 @@ def test_a_port_that_is_taken(serving: Checkout) -> None:
         (("--most-images", "0", *FAST), "must be a whole number above 0"),
         (("--model", "missing.safetensors"), "missing.safetensors"),
         ((*FAST, *FAST), "offered twice"),
+        (("--recorded", "2"), "no complete run is recorded in sqlite:///"),
     ],
 )
 def test_what_it_cannot_do_it_says_in_one_line(serving: Checkout, arguments: tuple[str, ...], said: str) -> None:

@@ -528,6 +528,8 @@ def serve(
     wanted: list[str | Path | None] = list(models)
     if recorded:
         best = sorted(catalogue.recorded(1000), key=lambda run: -(run.test_accuracy or 0))
+        if not best:
+            raise ValueError(f"no complete run is recorded in {_store()}; `dvc repro` records one")
         wanted += [run.id for run in best[:recorded]]
     server.serve([catalogue.open_predictor(each) for each in wanted or [None]], host=host, port=port, limits=limits)
 
