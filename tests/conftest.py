@@ -15,6 +15,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -58,6 +59,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason="there is no CUDA device on this machine"))
 
 
+def lacking(message: str) -> NoReturn:
+    """Skip a test that this machine has not what it needs for; in CI, where all is to be had, it fails."""
+    if "CI" in os.environ:
+        pytest.fail(message)
+    pytest.skip(message)
+
+
 @pytest.fixture(autouse=True)
 def as_processors_come() -> Iterator[None]:
     """What a test makes of the smallest numbers is not for the next one."""
@@ -91,7 +99,7 @@ def mnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         try:
             datasets.build("mnist", {}).fetch(here, timeout=10)
         except ValueError as error:
-            pytest.skip(f"needs MNIST: {error}")
+            lacking(f"needs MNIST: {error}")
     return here / "MNIST" / "raw"
 
 
@@ -157,8 +165,7 @@ def browser() -> Iterator[Browser]:
     """A real browser; where there is none what needs it is skipped, but not in CI."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        message = f"needs a browser, one of {', '.join(BROWSERS)}; on Debian: apt-get install chromium"
-        pytest.fail(message) if "CI" in os.environ else pytest.skip(message)
+        lacking(f"needs a browser, one of {', '.join(BROWSERS)}; on Debian: apt-get install chromium")
     with sync_playwright() as playwright:
         sandbox = os.getuid() != 0  # Chromium has none for root
         window = playwright.chromium.launch(executable_path=found, chromium_sandbox=sandbox)
@@ -210,8 +217,7 @@ def mounted() -> Iterator[Callable[[Path, str], Callable[[], None]]]:
                 ["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True, text=True, check=False
             )
             if done.returncode != 0:
-                message = f"needs root, to mount a small disk: {done.stderr.strip()}"
-                pytest.fail(message) if "CI" in os.environ else pytest.skip(message)
+                lacking(f"needs root, to mount a small disk: {done.stderr.strip()}")
             one = stack.enter_context(contextlib.ExitStack())
             one.callback(lambda: subprocess.run(["umount", folder], check=True))
             return one.close
