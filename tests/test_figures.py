@@ -10,6 +10,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from conftest import ROOT, Splits
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
@@ -24,7 +26,7 @@ from torch import Tensor, nn
 
 from mnistflow import figures, models
 from mnistflow.artifacts import Inputs, Split
-from mnistflow.figures.style import contrast
+from mnistflow.figures.style import contrast, text_width, wrapped
 from mnistflow.inference import layer_outputs, logits_of
 from mnistflow.params import load
 from mnistflow.report import FIGURES
@@ -535,13 +537,35 @@ def test_numbers_in_the_cells_of_the_confusion_matrix_are_legible_on_them(look: 
             assert contrast(to_hex(text.get_color()), shade) > 3.5
 
 
-def test_the_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
+# Settings of a user, none of which may reach a figure.
+HOSTILE = {
+    "TZ": "Asia/Tokyo",
+    "LC_ALL": "tr_TR.UTF-8",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # of a notebook whose environment is another one
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONHASHSEED": "7",
+    "OMP_NUM_THREADS": "1",
+    "COLUMNS": "20",
+}
+MATPLOTLIBRC = """\
+font.family: serif
+savefig.bbox: tight
+savefig.facecolor: pink
+figure.facecolor: yellow
+axes.prop_cycle: cycler("color", ["red"])
+text.usetex: True
+lines.linewidth: 7
+"""
+
+
+@pytest.mark.parametrize("place", ["configuration", "folder"])
+def test_the_bytes_are_the_same_in_every_process(place: str, tmp_path: Path) -> None:
     program = f"""
 import sys
 sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT / "tests")!r}]
 from pathlib import Path
-from test_figures import all_figures, torch
 from mnistflow import figures
+from test_figures import all_figures, torch
 torch.set_num_threads(1)
 for look in figures.PALETTES:
     with figures.background(look):
@@ -549,13 +573,65 @@ for look in figures.PALETTES:
     for name, figure in drawn.items():
         figures.save(figure, Path(sys.argv[1], look + "-" + name), 50)
 """
-    for name, zone in (("one", "UTC"), ("two", "Asia/Tokyo")):
-        environment = {"HOME": str(tmp_path / "home" / name), "TZ": zone, "LC_ALL": "C", "PATH": os.environ["PATH"]}
+    for name in ("one", "two"):
+        environment = {"HOME": str(tmp_path / "home" / name), "PATH": os.environ["PATH"]}
         (tmp_path / name).mkdir()
-        subprocess.run([sys.executable, "-c", program, str(tmp_path / name)], env=environment, check=True)
+        if name == "two":
+            settings = tmp_path / "matplotlib" / "matplotlibrc"
+            settings.parent.mkdir()
+            settings.write_text(MATPLOTLIBRC, encoding="utf-8")
+            environment |= HOSTILE | ({"MPLCONFIGDIR": str(settings.parent)} if place == "configuration" else {})
+        folder = tmp_path / "matplotlib" if (name, place) == ("two", "folder") else tmp_path
+        subprocess.run([sys.executable, "-c", program, str(tmp_path / name)], env=environment, cwd=folder, check=True)
     one, two = ({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("one", "two"))
     assert {f"{look}-{name}" for look in figures.PALETTES for name in FIGURES} < one.keys()
     assert one == two
+
+
+def test_names_are_not_read_as_formulas(tmp_path: Path) -> None:
+    names = ["$$", r"$\frac$", "Ba$$in $x^2$", "_hidden", "<b>&amp;", "%s {x}", "a" * 200]
+    drawn = all_figures(names)
+    for name, figure in drawn.items():
+        figures.save(figure, tmp_path / f"{name}.png", 50)
+    assert "Ba$$in" in " ".join(texts(drawn["confusion"]))
+    compared = figures.comparison({"loss": {"$_$": [(1, 0.5)], "_hidden": [(1, 0.6)]}})
+    figures.save(compared, tmp_path / "compared.png", 50)
+    legend = compared.axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text().strip() for text in legend.get_texts()] == ["$_$", "_hidden"]
+
+
+def only_in(font: str) -> str:
+    """A character that this font of Matplotlib's has, and DejaVu Sans has not."""
+    folder = Path(mpl.get_data_path(), "fonts", "ttf")
+    one, other = (FT2Font(str(folder / f"{name}.ttf")).get_charmap() for name in (font, "DejaVuSans"))
+    return chr(min(code for code in one.keys() - other.keys() if chr(code).isprintable()))
+
+
+def test_a_font_is_chosen_that_has_the_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    character = only_in("STIXGeneral")
+    figure = figures.samples(torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.long), [character], "Images")
+    figures.save(figure, tmp_path / "image.png", 50)  # a missing glyph would be a warning, which fails a test
+    assert character in texts(figure)
+    assert capsys.readouterr().err == ""
+
+
+def test_names_that_no_font_can_draw_stay_distinct(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["\U0001e900", "\U0001e901"]  # Adlam, of which a font is rarely installed
+    for name in names:
+        figure = figures.samples(torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.long), [name], "Images")
+        figures.save(figure, tmp_path / f"{ord(name):x}.png", 50)
+    one, two = (file.read_bytes() for file in sorted(tmp_path.iterdir()))
+    assert one != two
+    message = capsys.readouterr().err
+    assert message == "" or "no font on this machine has the ADLAM characters of these names" in message
+    assert message.count("\n") <= 1
+
+
+def test_wide_characters_have_the_room_that_they_take() -> None:
+    assert text_width("犬") == text_width("ab")
+    long = wrapped("犬" * 40, 1.2)
+    assert max(map(text_width, long.splitlines())) <= max(map(len, wrapped("ab " * 40, 1.2).splitlines())) * 4
 
 
 def test_the_convolution_worked_out_by_hand() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mnistflow.artifacts import Split
 from mnistflow.figures.images import spread
-from mnistflow.figures.style import cut, frame, page, palette, readable, shortened, styled, wrapped
+from mnistflow.figures.style import cut, frame, page, palette, readable, shortened, styled, text_width, wrapped
 from mnistflow.inference import confusion_counts
 from mnistflow.projection import last_inputs, principal_components
 from mnistflow.scores import ClassScores
@@ -45,13 +45,13 @@ def confusion(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> Fi
     deepest = float(missed.max()) or 1.0
     few = len(classes) <= FEW
     names = shortened(classes, 60 if few else 30)
-    longest = max(map(len, names))
+    longest = max(map(text_width, names))
     cell = 0.24 if not few else 1.2 if len(classes) <= 6 and longest > 4 else 0.62  # inches
     size = 8 if few else 6
     beside = [wrapped(name, 1.6) if few else name for name in names]
-    left = 0.35 + 0.0085 * size * max(len(line) for name in beside for line in name.splitlines())
+    left = 0.35 + 0.0085 * size * max(text_width(line) for name in beside for line in name.splitlines())
     above = [wrapped(name, cell - 0.1) for name in names]
-    upright = any(len(word) * 0.0095 * size > cell for name in names for word in name.split())
+    upright = any(text_width(word) * 0.0095 * size > cell for name in names for word in name.split())
     height = 0.0085 * size * longest if upright else 0.155 * max(1 + name.count("\n") for name in above)
     top = 0.85 + height
     side = cell * len(classes)
@@ -96,7 +96,9 @@ def confusion(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> Fi
             images = f"{times:,} image{'s' if times > 1 else ''}"
             said = f"{label} read as {prediction}: {images}, {part:.1%} of the label"
             axes.text(0, below + 0.2 * line, said, fontsize=8, va="top")
-        widest = max([left + side, 3.6, *(0.0085 * 8 * (len(pair[2]) + len(pair[3]) + 42) for pair in most)])
+        widest = max(
+            [left + side, 3.6, *(0.0085 * 8 * (text_width(pair[2]) + text_width(pair[3]) + 42) for pair in most)]
+        )
         cut(figure, widest, below + 0.2 * len(most) + 0.05)
         return figure
 
@@ -116,7 +118,7 @@ def per_class(scores: Sequence[ClassScores]) -> Figure:
         title += f": the {BARS} of {len(scores):,} with the least F1"
     names = shortened([each.name for each in shown], 60)
     longest = max([0.01, *(1 - value for each in shown for value in (each.recall, each.precision))])
-    left = max(0.6, 0.15 + 0.08 * max(map(len, names)))  # where the names end
+    left = max(0.6, 0.15 + 0.08 * max(map(text_width, names)))  # where the names end
     bar, gap = 2.6, 0.85  # inches: of the longest bar, and for the number behind it
     counts, first, second = left + 0.85, left + 1.15, left + 1.15 + bar + gap
     with styled() as colours:

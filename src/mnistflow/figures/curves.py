@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
-from mnistflow.figures.style import cut, page, panels, styled
+from mnistflow.figures.style import cut, page, panels, shortened, styled
 from mnistflow.scores import Corrupted
 
 __all__ = ["comparison", "curves", "robustness", "study"]
@@ -126,8 +126,8 @@ def study(
         few = len(curves) <= len(colours.lines)
         figure, (dots, *lines) = panels(1, 1 + few, (13 if few else 9, 0.28 * len(accuracies) + (2.6 if few else 1.4)))
         figure.suptitle(title, fontsize=11)
-        names = list(accuracies)
-        for place, name in enumerate(names):
+        names = _labels(accuracies)
+        for place, name in enumerate(accuracies):
             if name in expected:
                 low, high = (100 - accuracy for accuracy in reversed(expected[name]))
                 dots.barh(place, high - low, left=low, height=0.7, color=colours.faint, label="expected")
@@ -142,7 +142,7 @@ def study(
         if expected:
             dots.legend(legend.values(), legend.keys(), loc="best")
         for axes in lines:
-            for colour, (name, seeds) in zip(colours.lines, curves.items(), strict=False):
+            for colour, name, seeds in zip(colours.lines, _labels(curves), curves.values(), strict=False):
                 epochs = range(min(map(len, seeds)))
                 errors_after = 100 - 100 * np.array(
                     [
@@ -169,7 +169,7 @@ def comparison(metrics: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]])
     with styled() as colours:
         figure, places = panels(1, max(1, len(metrics)), (4.6 * max(1, len(metrics)), 3.8))
         for axes, (name, runs) in zip(places, metrics.items(), strict=False):
-            for place, (run, points) in enumerate(runs.items()):
+            for place, (run, points) in enumerate(zip(_labels(runs), runs.values(), strict=True)):
                 epochs, values = zip(*points, strict=True)
                 colour = colours.lines[place % len(colours.lines)]
                 axes.plot(epochs, values, color=colour, marker="o", markersize=3.5, label=run)
@@ -178,6 +178,11 @@ def comparison(metrics: Mapping[str, Mapping[str, Sequence[tuple[int, float]]]])
         if metrics:
             places[0].legend(loc="best", fontsize=7)
         return figure
+
+
+def _labels(names: Iterable[str]) -> list[str]:
+    """Names for a legend, from which Matplotlib leaves out those that begin with an underscore."""
+    return [f" {name}" if name.startswith("_") else name for name in shortened(list(names), 60)]
 
 
 def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from mnistflow.figures.images import reading
-from mnistflow.figures.style import cut, fitted, frame, page, palette, picture, shortened, styled, wrapped
+from mnistflow.figures.style import cut, fitted, frame, page, palette, picture, shortened, styled, text_width, wrapped
 from mnistflow.inference import LayerOutput, layer_outputs, logits_of, probabilities
 from mnistflow.recipes import LossName
 
@@ -200,7 +200,7 @@ def _bars(axes: Axes, top: float, chances: Tensor, label: int, classes: Sequence
         shown = sorted([label, *others[: CHANCES - 1]])
         title += f"; {CHANCES} of {len(classes):,} classes"
     axes.text(0, top, title, fontsize=9, va="top")
-    left = 0.15 + 0.085 * max(len(classes[i]) for i in shown)
+    left = 0.15 + 0.085 * max(text_width(classes[i]) for i in shown)
     for line, i in enumerate(shown):
         chance, middle = float(chances[i]), top + 0.34 + 0.22 * line
         colour = colours.grey if i != prediction else colours.blue if i == label else colours.orange

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from mnistflow.figures.style import cut, fitted, frame, page, picture, shortened, styled, wrapped
+from mnistflow.figures.style import cut, fitted, frame, page, picture, shortened, styled, text_width, wrapped
 from mnistflow.reader import Reading
 
 __all__ = ["reading"]
@@ -75,7 +75,7 @@ def _bars(
     """A bar for each class, or for the likeliest of many."""
     shown = sorted(np.argsort(-row, kind="stable")[:MOST].tolist())
     names = shortened([classes[number] for number in shown], 12)
-    start = left + 0.1 + 0.07 * max(map(len, names))
+    start = left + 0.1 + 0.07 * max(map(text_width, names))
     longest = left + PLACE - 0.45 - start
     for place, (number, name) in enumerate(zip(shown, names, strict=True)):
         y = top + BAR * (place + 0.5)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
+import sys
 import textwrap
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from matplotlib import rc_context, rcParams
+from matplotlib import get_data_path, rc_context, rcParams, rcParamsDefault
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontEntry, findSystemFonts, fontManager
+from matplotlib.ft2font import FT2Font
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from torch import Tensor
 
 from mnistflow.files import whole
@@ -38,6 +44,7 @@ __all__ = [
     "save",
     "shortened",
     "styled",
+    "text_width",
     "wrapped",
 ]
 
@@ -100,7 +107,10 @@ PALETTES: dict[Background, Palette] = {
         others=("#CC79A7", "#F0E442", "#D55E00", "#ffffff", "#888888"),
     ),
 }
+# Matplotlib's own settings, whatever a matplotlibrc says; without the backend, which no figure here depends on.
+DEFAULTS: dict[Any, Any] = {key: value for key, value in rcParamsDefault.items() if not key.startswith("backend")}
 STYLE: dict[Any, Any] = {  # the keys of matplotlib's rcParams
+    "text.parse_math": False,  # a class may be called $x$
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.spines.top": False,
@@ -115,7 +125,7 @@ STYLE: dict[Any, Any] = {  # the keys of matplotlib's rcParams
 
 def background(name: Background) -> AbstractContextManager[None]:
     """What is drawn within the block is for light or for dark paper; outside of any block it is light."""
-    return rc_context({"figure.facecolor": PALETTES[name].paper})
+    return rc_context({**DEFAULTS, "figure.facecolor": PALETTES[name].paper})
 
 
 def palette() -> Palette:
@@ -134,7 +144,7 @@ def styled() -> Iterator[Palette]:
         "axes.labelcolor": colours.ink,
         "axes.edgecolor": colours.ink,
     }
-    with rc_context({**STYLE, **settings}):
+    with rc_context({**DEFAULTS, **STYLE, **settings}):
         yield colours
 
 
@@ -142,7 +152,11 @@ def save(figure: Figure, path: Path, dpi: int) -> None:
     """Write a figure as PNG, its size in whole pixels: of one in part the paper would shine through."""
     width, height = (round(side * dpi) / dpi for side in figure.get_size_inches())
     figure.set_size_inches(width, height)
-    with whole(path) as beside:
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if families := _families(text.get_text()):
+            text.set_fontfamily(["DejaVu Sans", *families])
+    with whole(path) as beside, rc_context({**DEFAULTS, "text.parse_math": False}):
         figure.savefig(beside, format="png", dpi=dpi, metadata={"Software": None})
 
 
@@ -220,9 +234,85 @@ def fitted(pixels: Tensor, side: float) -> tuple[float, float]:
 
 def wrapped(text: str, inches: float) -> str:
     """A caption in as many lines as it needs to be no wider than this, at font size 8."""
-    return "\n".join(textwrap.fill(line, max(4, math.floor(14.5 * inches))) for line in text.splitlines())
+    lines = _drawable(text).splitlines()
+    limits = [14.5 * inches * len(line) / max(1, text_width(line)) for line in lines]
+    return "\n".join(textwrap.fill(line, max(4, math.floor(limit))) for line, limit in zip(lines, limits, strict=True))
 
 
 def shortened(names: Sequence[str], most: int = 30) -> list[str]:
-    """Names of no more than so many characters."""
-    return [name if len(name) <= most else f"{name[: most - 1]}…" for name in names]
+    """Names of no more than so many characters, as they can be drawn."""
+    return [_drawable(name if len(name) <= most else f"{name[: most - 1]}…") for name in names]
+
+
+def text_width(text: str) -> int:
+    """The width of a text in Latin characters: Chinese, Japanese and Korean ones take two."""
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in text)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Fonts: Matplotlib's own DejaVu Sans, and others of this machine for the characters that it lacks
+
+
+def _drawable(text: str) -> str:
+    """The text with each character that no font of this machine has as its escape, so that names stay distinct."""
+    missing = {character for character in text if character != "\n" and _family(character) is None}
+    return "".join(ascii(character)[1:-1] if character in missing else character for character in text)
+
+
+def _families(text: str) -> list[str]:
+    """The fonts that a text needs besides DejaVu Sans."""
+    return sorted({_family(character) or "" for character in text if character != "\n"} - {""})
+
+
+@functools.cache
+def _family(character: str) -> str | None:
+    """The font that has a character; empty: DejaVu Sans; None: no font has it, which is reported once for each script.
+
+    Of several fonts a sans-serif one is chosen, by its name; so the choice depends on the installed fonts alone.
+    """
+    if not character.isprintable():
+        return None
+    if ord(character) in _characters(str(Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))):
+        return ""
+
+    def preference(font: FontEntry) -> tuple[bool, bool, str, str]:
+        return "CJK" not in font.name, "Sans" not in font.name, font.name, font.fname
+
+    for font in sorted(_installed(), key=preference):
+        if font.style != "normal" or font.weight not in (400, "normal") or font.name.startswith("Last Resort"):
+            continue  # the last has a box for every character
+        if ord(character) in _characters(font.fname):
+            return font.name
+    _report_missing(unicodedata.name(character, "an unknown script").split(" ")[0])
+    return None
+
+
+@functools.cache
+def _installed() -> list[FontEntry]:
+    """Matplotlib's fonts and this machine's, those included that were installed after Matplotlib listed them."""
+    listed = {font.fname for font in fontManager.ttflist}
+    for path in sorted(set(findSystemFonts()) - listed):
+        with contextlib.suppress(OSError, RuntimeError):  # FreeType's error for a damaged file
+            fontManager.addfont(path)
+    return fontManager.ttflist
+
+
+@functools.cache
+def _characters(font: str) -> frozenset[int]:
+    """The code points that a font file has glyphs for; none if it cannot be read."""
+    try:
+        return frozenset(FT2Font(font).get_charmap())
+    except (OSError, RuntimeError):  # FreeType's error for a damaged file
+        return frozenset()
+
+
+@functools.cache
+def _report_missing(script: str) -> None:
+    east_asian = script in ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "IDEOGRAPHIC")
+    package = "fonts-noto-cjk" if east_asian else "fonts-noto-core"
+    print(
+        f"figures: warning: no font on this machine has the {script} characters of these names, which are drawn as "
+        f"codes; install one and draw again, on Debian: apt-get install {package}",
+        file=sys.stderr,
+        flush=True,
+    )
