@@ -5,7 +5,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mnistflow import datasets, stage
+from mnistflow import stage
+
+stage.begin()
+
+from mnistflow import datasets
 from mnistflow.check import problems, start_weights
 from mnistflow.files import link, note, write_json
 from mnistflow.params import ParamsError, load

@@ -5,7 +5,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mnistflow import datasets, stage
+from mnistflow import stage
+
+stage.begin()
+
+from mnistflow import datasets
 from mnistflow.params import load
 from mnistflow.paths import Paths
 

@@ -1,15 +1,17 @@
 """Measure the trained network on the test split."""
 
-import gc
 import sys
 from pathlib import Path
 
-gc.disable()  # until it runs: what is imported is no garbage
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from mnistflow import stage
+
+stage.begin()
 
 import time
 
-from mnistflow import devices, evaluation, models, stage, tracking
+from mnistflow import devices, evaluation, models, tracking
 from mnistflow.artifacts import read_split
 from mnistflow.files import write_csv, write_json
 from mnistflow.inference import placed

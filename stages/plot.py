@@ -1,15 +1,17 @@
 """Draw the data, the training and the result."""
 
-import gc
 import sys
 from pathlib import Path
 
-gc.disable()  # until it runs: what is imported is no garbage
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from mnistflow import stage
+
+stage.begin()
 
 import torch
 
-from mnistflow import devices, figures, models, stage, tracking
+from mnistflow import devices, figures, models, tracking
 from mnistflow.artifacts import read_split
 from mnistflow.files import read_csv
 from mnistflow.inference import read_predictions

@@ -1,13 +1,15 @@
 """Turn the original files into normalised tensors: training, validation and test split."""
 
-import gc
 import sys
 from pathlib import Path
 
-gc.disable()  # until it runs: what is imported is no garbage
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mnistflow import datasets, devices, preprocessing, stage
+from mnistflow import stage
+
+stage.begin()
+
+from mnistflow import datasets, devices, preprocessing
 from mnistflow.artifacts import write_split
 from mnistflow.files import write_json
 from mnistflow.params import load

@@ -1,17 +1,19 @@
 """Train the chosen model by the chosen recipe."""
 
-import gc
 import sys
 from pathlib import Path
 
-gc.disable()  # until it runs: what is imported is no garbage
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from mnistflow import stage
+
+stage.begin()
 
 import math
 from functools import partial
 from importlib.metadata import version
 
-from mnistflow import augment, devices, diagnostics, durations, models, provenance, recipes, stage, tracking, training
+from mnistflow import augment, devices, diagnostics, durations, models, provenance, recipes, tracking, training
 from mnistflow.artifacts import read_split
 from mnistflow.checkpoints import Checkpoint
 from mnistflow.files import sha256, write_csv, write_json

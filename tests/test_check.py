@@ -194,12 +194,15 @@ def trained(params: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("models/model.safetensors", "lenet5", "models/model.safetensors is what training replaces; take a copy: cp "),
         ("none.safetensors", "lenet5", "there is no file "),
         ("params.yaml", "lenet5", "params.yaml is damaged: "),
+        ("loop", "lenet5", "'loop' cannot be a path here: too many levels of symbolic links; name another"),
+        ("x" * 5000, "lenet5", "cannot be a path here: file name too long; name another"),
         ("ab" * 16, "lenet5", f"has no weights of run {'ab' * 16}: "),
     ],
 )
 def test_weights_that_training_cannot_start_from_are_refused(
     trained: Path, params: Path, start: str, model: str, message: str | None
 ) -> None:
+    (trained / "loop").symlink_to("loop")
     found = after(params, ("init_from:\n", f"init_from: {start}\n"), ("model: lenet5", f"model: {model}"))
     assert len(found) == (message is not None)
     for problem in found:

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +34,30 @@ def test_help_names_every_command(clean: Checkout) -> None:
     assert "mnistflow: error: the following arguments are required: command" in clean.run(
         *COMMAND, status=2, PYTHONPATH="src"
     )
+
+
+@pytest.mark.parametrize("command", ["show", "gate", "predict", "study run", "data export"])
+def test_a_command_explains_itself_without_docstrings(command: str, clean: Checkout) -> None:
+    output = clean.run(*COMMAND, *command.split(), "--help", PYTHONPATH="src", PYTHONOPTIMIZE="2")
+    assert f"usage: mnistflow {command}" in output
+
+
+def test_names_are_printed_in_any_encoding_and_without_control_characters(
+    finished: Checkout, pictures: Path, tmp_path: Path
+) -> None:
+    names = [b"\xe7\x8c\xab.png", b"\x1b[31mred.png", b"not-utf-8-\xff.png"]
+    for name in names:
+        shutil.copy(pictures / "digits" / "5.png", tmp_path / os.fsdecode(name))
+    shown = functools.partial(
+        finished.run, *COMMAND, PYTHONPATH="src", PYTHONIOENCODING="ascii", PYTHONOPTIMIZE="2", LC_ALL="C"
+    )
+    output = shown("predict", str(tmp_path))
+    for name_shown in (r"\u732b.png", r"\x1b[31mred.png", r"not-utf-8-\udcff.png"):
+        assert name_shown in output
+    assert "\x1b" not in output
+    lines = shown("predict", "--json", str(tmp_path)).splitlines()
+    assert {os.fsencode(Path(json.loads(line)["file"]).name) for line in lines} == set(names)
+    assert "lenet5 \\xb7 default on digits" in shown("show")
 
 
 def test_whoever_has_seen_enough_gets_no_complaint(clean: Checkout) -> None:

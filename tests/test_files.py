@@ -30,7 +30,27 @@ def test_a_scalar_is_read_as_dvc_reads_it(text: str, tmp_path: Path) -> None:
         ("a: 1\na: 2\n", "line 2, column 1: duplicate key 'a'"),
         ("a: [1\n", "not valid YAML, line 2"),
         ("1: a\n", "key 1 is not text"),
-        ("a: !!python/object:os.system x\n", "could not determine a constructor"),
+        ("a: !!python/object:os.system x\n", "the tag tag:yaml.org,2002:python/object:os.system does not fit"),
+        ("a: !other x\n", "the tag !other does not fit"),
+        ("a: !!binary aGk=\n", "does not fit"),
+        ("a: !!set {b}\n", "does not fit"),
+        ("a: !!omap [b: 1]\n", "does not fit"),
+        ("a: !!timestamp 2020-01-01\n", "does not fit"),
+        ("a: !!map [1]\n", "does not fit"),
+        ("a: !!seq {b: 1}\n", "does not fit"),
+        ("a: !!bool maybe\n", "line 1, column 4: 'maybe' is no !!bool"),
+        ("a: !!int x\n", "'x' is no !!int"),
+        ("a: !!float x\n", "'x' is no !!float"),
+        ("a: " + "9" * 5000, "is no !!int"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested more than 100 levels deep"),
+        ("a: " + "[" * 300_000, "nested more than 100 levels deep"),  # which would end Python itself
+        ("- " * 20_000 + "1", "nested more than 100 levels deep"),
+        ("a: &a [*a]\n", "its aliases (*name) make more than 1,000,000 values of it"),
+        (
+            "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
+            "its aliases (*name) make more than 1,000,000 values of it",
+        ),
+        ("a: 1\n---\nb: 1\n", "found another document"),
         ("a: \0\n", "not valid YAML"),
     ],
 )
@@ -41,6 +61,31 @@ def test_what_is_not_yaml_is_refused_with_its_place(text: str, message: str, tmp
         files.read_yaml(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_alias_is_what_it_repeats(tmp_path: Path) -> None:
+    assert files.parse_yaml("a: &a [1, 2]\nb: *a\n", "x.yaml") == {"a": [1, 2], "b": [1, 2]}
+
+
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(ValueError, match="x.json cannot be read"):
+        files.read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("loop", "symbolic links"), ("x" * 5000, "file name too long"), ("a\0b", "null byte")]
+)
+def test_a_path_that_no_file_can_have_is_refused(
+    name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(ValueError, match="cannot be a path here") as caught:
+        files.named_path(name)
+    assert reason in str(caught.value)
+    assert len(str(caught.value)) < 150
+    assert files.named_path("none/at/all") == tmp_path / "none" / "at" / "all"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

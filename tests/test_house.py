@@ -28,6 +28,7 @@ FLOORS = [
     {"recipes", "artifacts", "params", "paths", "scores"},
     {"devices", "splits", "durations", "graphs", "reader"},
     {"files", "provenance"},
+    {"text"},
     {"__init__"},
 ]
 MODULES = {module for floor in FLOORS for module in floor}

@@ -67,7 +67,7 @@ def parent_of(document: Any, path: Path_) -> Any:
 @st.composite
 def mutations(draw: st.DrawFn) -> tuple[str, str]:
     """A changed params.yaml, and what was done to it."""
-    kind = draw(st.sampled_from(["value", "value", "value", "remove", "rename", "add", "text"]))
+    kind = draw(st.sampled_from(["value", "value", "value", "tag", "remove", "rename", "add", "text"]))
     if kind == "text":
         at, other = draw(st.integers(0, len(TEXT))), draw(st.integers(0, len(TEXT)))
         return draw(
@@ -90,6 +90,12 @@ def mutations(draw: st.DrawFn) -> tuple[str, str]:
     if kind == "value":
         parent[path[-1]] = draw(VALUES)
         said = f"{path} = {parent[path[-1]]!r}"
+    elif kind == "tag":
+        tags = ["!!int", "!!float", "!!bool", "!!str", "!!null", "!!binary", "!!set", "!!omap", "!!timestamp", "!x"]
+        tag, value = draw(st.sampled_from(tags)), draw(st.sampled_from(["maybe", "1", "[]", "{}", "''", "*a", "&a 1"]))
+        parent[path[-1]] = "TAGGED"
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        return text.replace("TAGGED", f"{tag} {value}", 1), f"{path} = {tag} {value}"
     elif kind == "remove":
         parent.pop(path[-1])
         said = f"without {path}"

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,6 +53,32 @@ def test_an_interruption_is_said_and_has_its_own_status(name: str, status: int, 
     command = script(tmp_path, "wait", f"os.kill(os.getpid(), signal.{name})", "time.sleep(60)")
     output = Checkout(tmp_path).run(*command, status=status)
     assert output.strip() == "wait: interrupted; nothing half written is left"
+
+
+STARTS = [*(["stages", stage] for stage in ("check", "download", "preprocess", "train", "evaluate", "plot")), ["cli"]]
+
+
+@pytest.mark.parametrize("start", STARTS, ids="-".join)
+def test_an_interruption_while_it_starts_is_one_line(start: list[str], clean: Checkout, tmp_path: Path) -> None:
+    """Signals at several moments from the first import on: it ends with one line, or it was done before."""
+    command = (
+        [sys.executable, "-m", "mnistflow", "show"] if start == ["cli"] else [sys.executable, "/".join(start) + ".py"]
+    )
+    checkout = clean.copy(tmp_path / "checkout")
+    environment = {**clean.environment, "PYTHONPATH": "src", "PYTHONUNBUFFERED": "1"}
+    for moment, number in ((0.15, signal.SIGINT), (0.4, signal.SIGTERM), (0.9, signal.SIGINT)):
+        with (tmp_path / "log").open("w+b") as log:
+            process = subprocess.Popen(command, cwd=checkout.folder, env=environment, stdout=log, stderr=log)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(moment)
+            process.send_signal(number)
+            status = process.wait(60)
+            log.seek(0)
+            output = log.read().decode()
+        assert "Traceback" not in output, output
+        if status not in (0, 1, -number):  # done, or Python itself was still starting
+            assert status == 128 + number, output
+            assert "interrupted" in output.splitlines()[-1]
 
 
 def test_who_is_ready_for_it_ends_where_it_can_and_a_second_signal_does_not_wait(tmp_path: Path) -> None:

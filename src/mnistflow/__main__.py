@@ -1,5 +1,17 @@
 """``python -m mnistflow`` is the console command ``mnistflow``."""
 
-from mnistflow.cli import main
+from mnistflow import stage
 
-main()
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command; what takes long to import is imported when Ctrl-C already ends it with one line."""
+    stage.begin("mnistflow")
+    from mnistflow import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -71,10 +70,10 @@ class Answer:
             least.runners_up
         )
 
-    def json(self, predictor: Predictor) -> str:
-        """For programs: one line, with the model that answered."""
+    def tree(self, predictor: Predictor) -> dict[str, object]:
+        """For programs: what JSON has a form for, with the model that answered."""
         model = {"name": predictor.identity.name, "weights": predictor.identity.weights}
-        return json.dumps({**asdict(self), "model": model}, ensure_ascii=False)
+        return {**asdict(self), "model": model}
 
     def rows(self) -> list[dict[str, object]]:
         """For tables: a row of :data:`COLUMNS` for each digit; one with nothing but the name where there is none."""

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from mnistflow import datasets, params, tracking
 from mnistflow.datasets import DATASETS, Dataset
-from mnistflow.files import project_root, read_yaml, sha256
+from mnistflow.files import named_path, project_root, read_yaml, sha256
 from mnistflow.params import Params, argument_problems, nearest
 from mnistflow.paths import Paths
 from mnistflow.provenance import PACKAGE, closure, digest
@@ -86,7 +86,7 @@ def start_weights(chosen: Params) -> Path | None:
         return None
     if re.fullmatch(r"[0-9a-f]{32}", name):
         return tracking.weights_of(chosen.tracking, name)
-    path = (project_root() / os.path.expanduser(name)).resolve()  # noqa: PTH111 - never raises
+    path = named_path(name).resolve()
     if not path.is_file():
         raise ValueError(f"there is no file {path}; name a weights file or the id of a run, or write null")
     if path == (project_root() / Paths.load().weights).resolve():

@@ -12,7 +12,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -21,6 +21,7 @@ from mnistflow import __version__
 from mnistflow.files import project_root, read_json, read_yaml
 from mnistflow.params import ParamsError, load, nearest
 from mnistflow.paths import Paths
+from mnistflow.text import for_spreadsheet, for_terminal
 
 if TYPE_CHECKING:  # its own imports take seconds
     from tqdm import tqdm
@@ -47,6 +48,7 @@ Next:
 def main() -> None:
     """Run a command of ``mnistflow``; what the user can mend ends as one message and exit status 1."""
     gc.set_threshold(100_000)  # objects, not 700: what a command imports is no garbage
+    gc.enable()
     parser = argparse.ArgumentParser(
         prog="mnistflow", description="Look at, record, compare and bring back what `dvc repro` and `dvc exp run` made."
     )
@@ -154,7 +156,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except (ValueError, OSError) as error:
-        sys.exit(f"mnistflow: {error}")
+        sys.exit("mnistflow: " + "\n".join(map(for_terminal, str(error).split("\n"))))
     except KeyboardInterrupt:
         print("\nmnistflow: interrupted", file=sys.stderr)
         sys.exit(130)
@@ -181,8 +183,11 @@ def _from(here: Path, value: object) -> object:
 def _command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, function: Callable[..., None]
 ) -> argparse.ArgumentParser:
-    """Add a command that calls a function, and says of itself what its docstring says."""
-    text = inspect.getdoc(function) or ""
+    """Add a command that calls a function, and says of itself what its docstring says.
+
+    Python leaves docstrings out with -OO; the commands and their options stay.
+    """
+    text = inspect.getdoc(function) or name
     command = commands.add_parser(name, help=text.splitlines()[0], description=text)
     command.set_defaults(function=function)
     return command
@@ -275,7 +280,7 @@ def run() -> None:
     found = lineage.run_of_workspace()
     if found is None:
         raise ValueError(f"the result in this folder is not recorded in {_store()}; `mnistflow track` records it")
-    print(f"{found.id}  {found.name}  {found.status.lower()}\n{found.page}\nall runs: {found.table}")
+    print(f"{found.id}  {for_terminal(found.name)}  {found.status.lower()}\n{found.page}\nall runs: {found.table}")
 
 
 def restore(wanted: str) -> None:
@@ -283,7 +288,7 @@ def restore(wanted: str) -> None:
     from mnistflow import lineage  # here, because it takes seconds to import
 
     found, place = lineage.restore(load().tracking, wanted)
-    print(f"{found.id}  {found.name}: {place}; the weights are those that it recorded")
+    print(f"{found.id}  {for_terminal(found.name)}: {place}; the weights are those that it recorded")
 
 
 def compare(wanted: Sequence[str], figure: Path) -> None:
@@ -346,7 +351,7 @@ def promote(wanted: str) -> None:
 
     settings = load().tracking
     found = tracking.find(settings, wanted)
-    print(f"{found.name} is now {tracking.promote(settings, found.id)}")
+    print(f"{for_terminal(found.name)} is now {tracking.promote(settings, found.id)}")
 
 
 def verify() -> None:
@@ -404,7 +409,7 @@ def evaluate(on: str, model: str | Path | None, images: int | None, as_json: boo
             "unreadable": score.unreadable,
             "confusions": [{"label": a, "prediction": b, "pictures": times} for a, b, times in score.confusions],
         }
-        print(json.dumps(tree, indent=2, ensure_ascii=False))
+        print(_json(tree, indent=2))
         return
     print(f"{identity.name} on {on}, {score.pictures:,} pictures")
     lines = {
@@ -465,16 +470,18 @@ def predict(
             except (ValueError, OSError) as error:
                 failed += 1
                 said = f"{name}: {error.strerror}" if isinstance(error, OSError) else str(error)
-                bar.write(f"mnistflow: {said}", file=sys.stderr)
+                bar.write(f"mnistflow: {for_terminal(said)}", file=sys.stderr)
                 if form == "json":
-                    print(json.dumps({"file": name, "error": said}, ensure_ascii=False))
+                    print(_json({"file": name, "error": said}))
                 continue
             if form == "json":
-                print(answer.json(predictor))
+                print(_json(answer.tree(predictor)))
             elif form == "csv":
-                table.writerows(answer.rows())
+                table.writerows(
+                    {column: for_spreadsheet(str(cell)) for column, cell in row.items()} for row in answer.rows()
+                )
             else:
-                bar.write(answer.line(width), file=sys.stdout)
+                bar.write(for_terminal(answer.line(width)), file=sys.stdout)
     if explain is not None and not failed:
         from mnistflow import figures
 
@@ -482,6 +489,11 @@ def predict(
         figures.save(figure, explain, dpi=load().plot.dpi)
     if failed:
         raise ValueError(f"{failed} of {len(names)} files could not be read")
+
+
+def _json(tree: Mapping[str, object], indent: int | None = None) -> str:
+    """JSON in the encoding of standard output: where that is not UTF-8, other characters are JSON's escapes."""
+    return json.dumps(tree, indent=indent, ensure_ascii="utf" not in (sys.stdout.encoding or "").lower())
 
 
 def _progress(names: Sequence[str]) -> tqdm[str]:
@@ -505,7 +517,7 @@ def export(form: str, int8: bool, model: str | Path | None, output: Path | None,
     ending = "int8.onnx" if int8 else form
     target = output or Path("models") / f"model.{ending}"
     done = conversion.convert(source, target, ending, Paths.load())
-    print(json.dumps(asdict(done)) if as_json else done.text())
+    print(_json(asdict(done)) if as_json else done.text())
 
 
 def serve(

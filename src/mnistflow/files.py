@@ -23,11 +23,14 @@ try:
 except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
+from mnistflow.text import for_spreadsheet, from_spreadsheet
+
 if TYPE_CHECKING:  # training runs without pydantic
     from pydantic import JsonValue
 
 __all__ = [
     "link",
+    "named_path",
     "note",
     "parse_yaml",
     "project_root",
@@ -42,12 +45,34 @@ __all__ = [
 ]
 
 
+MOST_LEVELS = 100  # in a YAML file; params.yaml has four
+MOST_VALUES = 1_000_000  # in a YAML file; dvc.lock, the largest here, has some hundred
+
+
 def project_root() -> Path:
     """The main repository: what must outlive the run belongs there.
 
     DVC runs queued experiments in a copy that it deletes afterwards; ``DVC_ROOT`` names the original there too.
     """
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def named_path(text: str) -> Path:
+    """The path that a user wrote in params.yaml, absolute: ``~`` is expanded, a relative one is the project's.
+
+    Raises:
+        ValueError: no file can have this path: a loop of links, a name that is too long, a NUL character.
+    """
+    path = project_root() / os.path.expanduser(text)  # noqa: PTH111 - never raises
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # for whoever needs it to be there
+    except (OSError, ValueError) as error:
+        shown = text if len(text) <= 60 else f"{text[:60]}…"
+        reason = (error.strerror if isinstance(error, OSError) else str(error)) or "unknown"
+        raise ValueError(f"{shown!r} cannot be a path here: {reason.lower()}; name another") from None
+    return path
 
 
 @contextlib.contextmanager
@@ -160,7 +185,7 @@ def read_json(path: Path, *keys: str) -> dict[str, object]:
     """
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds no JSON object")
@@ -170,11 +195,17 @@ def read_json(path: Path, *keys: str) -> dict[str, object]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a table of comma-separated values, at least one row; all have the columns of the first. None is empty."""
+    """Write a table of comma-separated values, at least one row; all have the columns of the first. None is empty.
+
+    Text that a spreadsheet would take for a formula has an apostrophe before it, which :func:`read_csv` takes away.
+    """
     with whole(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            writer.writerow(
+                {column: for_spreadsheet(cell) if isinstance(cell, str) else cell for column, cell in row.items()}
+            )
 
 
 def read_csv(path: Path, *, numbers: Sequence[str] = (), texts: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -192,7 +223,10 @@ def read_csv(path: Path, *, numbers: Sequence[str] = (), texts: Sequence[str] = 
         text = path.read_text(encoding="utf-8")
         reader = csv.DictReader(io.StringIO(text), strict=True)
         headings = reader.fieldnames or ()
-        rows = list(reader)
+        rows = [
+            {column: from_spreadsheet(cell) if isinstance(cell, str) else cell for column, cell in row.items()}
+            for row in reader
+        ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     again = "`dvc repro` makes it anew"
@@ -215,6 +249,31 @@ def read_csv(path: Path, *, numbers: Sequence[str] = (), texts: Sequence[str] = 
     return rows
 
 
+def _size(tree: JsonValue, known: dict[int, int]) -> int:
+    """How many values a tree has, each that aliases repeat counted as often.
+
+    Raises:
+        YAMLError: more than MOST_VALUES, as a few nested aliases can make them, or an alias within what it repeats.
+    """
+    if not isinstance(tree, dict | list):
+        return 1
+    if id(tree) not in known:
+        known[id(tree)] = MOST_VALUES  # until it is counted: what holds itself has no end
+        values = tree.values() if isinstance(tree, dict) else tree
+        known[id(tree)] = 1 + sum(_size(value, known) for value in values)
+    if known[id(tree)] > MOST_VALUES:
+        raise yaml.YAMLError(f"its aliases (*name) make more than {MOST_VALUES:,} values of it")
+    return known[id(tree)]
+
+
+# What may be written before a value of each kind; other tags make what JSON has no form for.
+TAGS: dict[type[yaml.Node], tuple[str, ...]] = {
+    yaml.ScalarNode: ("null", "bool", "int", "float", "str"),
+    yaml.SequenceNode: ("seq",),
+    yaml.MappingNode: ("map",),
+}
+
+
 class _Loader(SafeLoader):
     """YAML 1.2's scalars, which DVC reads and writes, where PyYAML knows those of 1.1; duplicate keys are refused."""
 
@@ -230,6 +289,18 @@ class _Loader(SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+        tag = str(node.tag).removeprefix("tag:yaml.org,2002:")
+        if tag not in TAGS[type(node)]:
+            known = ", ".join(f"!!{name}" for name in TAGS[type(node)])
+            problem = f"the tag {node.tag} does not fit; {known} do, and none is needed"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError) as error:
+            problem = f"{str(node.value)[:40]!r} is no !!{tag}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
         text = str(node.value).replace("_", "")
@@ -283,7 +354,15 @@ def parse_yaml(text: str, name: str) -> JsonValue:
         ValueError: it is not YAML; says where.
     """
     try:
-        return cast("JsonValue", yaml.load(text, Loader=_Loader))
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):  # which, other than loading, does not recurse
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MOST_LEVELS:
+                problem = f"it is nested more than {MOST_LEVELS} levels deep"
+                raise yaml.parser.ParserError(None, None, problem, event.start_mark)
+        tree = cast("JsonValue", yaml.load(text, Loader=_Loader))
+        _size(tree, {})
+        return tree
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

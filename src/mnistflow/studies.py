@@ -17,6 +17,7 @@ from mnistflow import params
 from mnistflow.experiments import Planned, Result, override
 from mnistflow.files import read_yaml
 from mnistflow.params import Block, Name, ParamsError, nearest
+from mnistflow.text import for_terminal
 
 __all__ = ["FOLDER", "Entry", "Experiment", "Row", "Study", "load", "markdown", "names", "newest", "table"]
 
@@ -301,6 +302,7 @@ def markdown(cells: Sequence[Mapping[str, str]]) -> list[str]:
         if any(row.get(heading) for row in cells)
     ]
     rows = [headings, *([row.get(heading, "") for heading in headings] for row in cells)]
+    rows = [[for_terminal(text).replace("|", "\\|") for text in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(headings))]
     lines = [
         "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |" for row in rows

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeVar
 
-from mnistflow.files import project_root
+from mnistflow.files import named_path
 
 if TYPE_CHECKING:  # torch takes seconds to import, and fetching does not need it
     from torch import Tensor
@@ -87,5 +86,8 @@ def register(name: str) -> Callable[[D], D]:
 
 
 def named_folder(path: str) -> Path:
-    """The folder that the user names in params.yaml, absolute: ``~`` is expanded, a relative one is the project's."""
-    return project_root() / os.path.expanduser(path)  # noqa: PTH111 - never raises
+    """The folder that a user names as ``path``, absolute; see :func:`mnistflow.files.named_path`."""
+    try:
+        return named_path(path)
+    except ValueError as error:
+        raise ValueError(f"path: {error}") from None

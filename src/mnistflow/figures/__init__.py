@@ -5,8 +5,8 @@ Drawn without pyplot's global state, and with the same bytes each time; one file
 
 import os
 
-# Set before Matplotlib reads it: Matplotlib cannot be imported with a backend that it does not have, and a notebook names
-# one that only the notebook's environment has. Nothing here is shown in a window.
+# Set before Matplotlib reads it: Matplotlib cannot be imported with a backend that it does not have, and a notebook
+# names one that only the notebook's environment has. Nothing here is shown in a window.
 os.environ["MPLBACKEND"] = "agg"
 
 from mnistflow.figures.classes import confusion, per_class, separation

@@ -26,6 +26,7 @@ from mnistflow.files import parse_yaml, read_csv, read_json, read_yaml, sha256
 from mnistflow.params import Params
 from mnistflow.paths import Paths
 from mnistflow.provenance import git_commit
+from mnistflow.text import for_markdown
 from mnistflow.tracking import registry, tags
 from mnistflow.tracking.runs import result_key, texts
 from mnistflow.tracking.store import ALL_RUNS, connect, failure, lock, probe, view
@@ -474,7 +475,10 @@ def describe(run_id: str, paths: Paths) -> str:
         accuracy = float(str(train["val_accuracy"]))
         lines += ["", f"Validation: {accuracy:.2%} after epoch {train['kept_epoch']} of {train['epochs']}."]
     if wrong:
-        pairs = ", ".join(f"{label} read as {other} ({count})" for (label, other), count in wrong.most_common(5))
+        pairs = ", ".join(
+            f"{for_markdown(label)} read as {for_markdown(other)} ({count})"
+            for (label, other), count in wrong.most_common(5)
+        )
         lines += ["", f"Most often confused: {pairs}."]
     lines += ["", f"Bring it back: `mnistflow restore {run_id}`", ""]
     lines += [f"![{name}](get-artifact?path=figures/{name}.png&run_uuid={run_id})" for name in ("curves", "confusion")]
