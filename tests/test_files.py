@@ -42,9 +42,9 @@ def test_a_scalar_is_read_as_dvc_reads_it(text: str, tmp_path: Path) -> None:
         ("a: !!int x\n", "'x' is no !!int"),
         ("a: !!float x\n", "'x' is no !!float"),
         ("a: " + "9" * 5000, "is no !!int"),
-        ("a: " + "[" * 5000 + "]" * 5000, "is nested more than 100 levels deep"),
-        ("a: " + "[" * 300_000, "is nested more than 100 levels deep"),  # which would end Python itself
-        ("- " * 20_000 + "1", "is nested more than 100 levels deep"),
+        ("a: " + "[" * 5000 + "]" * 5000, "it is nested more than 100 levels deep"),
+        ("a: " + "[" * 300_000, "it is nested more than 100 levels deep"),  # which would end Python itself
+        ("- " * 20_000 + "1", "it is nested more than 100 levels deep"),
         ("a: &a [*a]\n", "its aliases (*name) make more than 1,000,000 values of it"),
         (
             "a0: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),

@@ -201,6 +201,46 @@ def test_a_recipe_without_validation_that_reports_on_the_test_split(workspace: C
     assert "validation accuracy  not monitored" in workspace.mnistflow("show")
 
 
+# Settings of a user and of a system, none of which may reach an output.
+HOSTILE = {
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "LC_ALL": "C",
+    "LANG": "tr_TR.UTF-8",
+    "LANGUAGE": "tr",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONUTF8": "0",
+    "PYTHONIOENCODING": "ascii",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONHASHSEED": "7",
+    "TZ": "Asia/Kathmandu",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "TORCH_LOGS": "+dynamo",
+    "TORCHDYNAMO_DISABLE": "1",
+    "CUBLAS_WORKSPACE_CONFIG": ":16:8",
+    "NPY_DISABLE_CPU_FEATURES": "",
+    "COLUMNS": "20",
+    "LINES": "5",
+    "NO_COLOR": "1",
+    "TERM": "dumb",
+}
+
+
+def test_every_stage_makes_the_same_bytes_in_a_hostile_environment(workspace: Checkout, tmp_path: Path) -> None:
+    settings = tmp_path / "matplotlib"
+    settings.mkdir()
+    for folder in (settings, workspace.folder):
+        (folder / "matplotlibrc").write_text("font.family: serif\nsavefig.bbox: tight\nsavefig.facecolor: pink\n")
+    before, lock = state(workspace), workspace.read("dvc.lock")
+    command = ("sh", "-c", "umask 077 && dvc repro --force")
+    output = workspace.run(*command, MPLCONFIGDIR=str(settings), HOME=str(tmp_path), **HOSTILE)
+    assert set(ran(output)) == set(STAGES)
+    assert workspace.read("dvc.lock") == lock
+    assert state(workspace) == before
+
+
 def test_what_was_pushed_and_pulled_elsewhere_runs_nothing(workspace: Checkout, tmp_path: Path) -> None:
     workspace.dvc("remote", "add", "--default", "storage", str(tmp_path / "remote"))
     workspace.git("commit", "--quiet", "--all", "--message", "remote")

@@ -358,8 +358,7 @@ def parse_yaml(text: str, name: str) -> JsonValue:
         for event in yaml.parse(text, Loader=_Loader):  # which, other than loading, does not recurse
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MOST_LEVELS:
-                line = event.start_mark.line + 1
-                raise yaml.YAMLError(f"line {line} is nested more than {MOST_LEVELS} levels deep")
+                raise yaml.YAMLError(f"it is nested more than {MOST_LEVELS} levels deep")
         tree = cast("JsonValue", yaml.load(text, Loader=_Loader))
         _size(tree, {})
         return tree
