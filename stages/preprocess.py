@@ -36,7 +36,10 @@ def main() -> None:
     files = (paths.train_split, paths.validation_split, paths.test_split)
     for path, split in zip(files, splits, strict=True):
         write_split(path, split)
-    write_json(paths.data_metrics, preprocessing.summary(*splits, published=published, files=files, device=device))
+    summary = preprocessing.summary(*splits, published=published, files=files, device=device)
+    write_json(paths.data_metrics, summary)
+    if warning := preprocessing.leakage_warning(summary):
+        print(f"preprocess: warning: {warning}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,6 +88,37 @@ def test_images_below_a_class_belong_to_it_and_hidden_files_do_not(own: Path, tm
     (own / "train" / "dog" / "notes.txt").write_text("no image", encoding="utf-8")
     (own / "train" / ".DS_Store").write_bytes(b"no folder")
     assert len(read(own, tmp_path / "raw").train.labels) == 11
+
+
+@pytest.mark.parametrize("litter", [".ipynb_checkpoints", "@eaDir", "__MACOSX"])
+def test_litter_of_systems_is_no_class(litter: str, own: Path, tmp_path: Path) -> None:
+    (own / "train" / litter).mkdir()
+    save(own / "test" / litter / "0.png", noise())
+    assert read(own, tmp_path / "raw").classes == ("cat", "dog")
+
+
+def test_pictures_are_taken_whatever_their_ending_and_the_others_are_counted(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for ending, form in ((".jfif", "JPEG"), (".gif", "GIF"), ("", "PNG"), (".data", "WEBP")):
+        save(own / "train" / "cat" / f"5{ending}", noise(seed=1), format=form)
+    (own / "train" / "dog" / "6.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (own / "test" / "dog" / "notes.txt").write_text("no image", encoding="utf-8")
+    os.mkfifo(own / "train" / "dog" / "7.png")
+    (own / "train" / "cat" / "loop").symlink_to("..")
+    assert read(own, tmp_path / "raw").train.labels.tolist() == [0] * 9 + [1] * 5
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    assert line.startswith("folder: 4 files left out: 1 ")
+    for reason in ("1 in HEIC", "1 no images", "1 pipes, sockets or devices", "1 links to a folder above"):
+        assert reason in line
+
+
+@pytest.mark.parametrize("name", [b"not-utf-8-\xff", b"\x1b[31mred", b"two\nlines"])
+def test_a_class_whose_name_cannot_be_written_is_refused(name: bytes, own: Path) -> None:
+    save(own / "train" / os.fsdecode(name) / "0.png", noise())
+    with pytest.raises(ValueError, match="is not UTF-8, or has control characters; rename it") as caught:
+        Folder(path=str(own))
+    assert str(caught.value).isprintable()
 
 
 def test_without_a_test_part_a_stratified_one_is_drawn_by_its_seed(own: Path, tmp_path: Path) -> None:
@@ -212,7 +244,7 @@ REFUSED: list[tuple[Callable[[Path], object], str]] = [
     ),
     (no_class, r"path: \S+/own/train must have at least two folders, one for each class; it has none"),
     (only_class, r"path: \S+/own/train must have at least two folders, one for each class; it has cat"),
-    (empty_class, r"path: there is no image in \S+/own/train/emu; put some there \(\.jpg, "),
+    (empty_class, r"path: there is no image in \S+/own/train/emu; put some there \(PNG, "),
     (class_of_test, r"path: \S+/own has emu in test but not in train; both need the same classes"),
     (class_of_train, r"path: \S+/own has emu in train but not in test; both need the same classes"),
     (single_image, r"path: \S+/own/train/emu has one image, and without a folder test "),

@@ -12,6 +12,7 @@ TEST: dict[str, object] = {
     "ece": 0.04,
     "brier": 0.08,
     "robust_accuracy": 0.75,
+    "leakage": 0.01,
     "classes": [
         {"class": "a", "recall": 0.99, "images": 10},
         {"class": "b", "recall": 0.9, "images": 10},
@@ -26,6 +27,7 @@ FIGURES = {
     "max_ece": 0.04,
     "max_brier": 0.08,
     "min_robust_accuracy": 0.75,
+    "max_leakage": 0.01,
 }
 
 

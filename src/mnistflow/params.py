@@ -172,6 +172,7 @@ class Gates(Block):
     max_ece: WholeShare | None = None
     max_brier: Annotated[float, Field(ge=0, le=2)] | None = None
     min_robust_accuracy: WholeShare | None = None
+    max_leakage: WholeShare | None = None  # the share of test images that are identical to a training image
 
 
 class Evaluate(Block):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -115,7 +116,59 @@ def summary(
         "digest": digest({path.stem: sha256(path) for path in files}),
         # Of the images as they were before they were normalised: the same whatever the seed.
         "test_digest": _digest(published.test),
+        **leakage(train, validation, published),
     }
+
+
+def leakage(train: Split, validation: Split, published: Published) -> dict[str, int | float]:
+    """Count identical images where there should be none: a test image that was trained on says nothing.
+
+    Images are compared by their pixels as they were published.
+
+    Args:
+        train: the training split.
+        validation: the validation split.
+        published: the images that they come from.
+
+    Returns:
+        ``test_duplicates``, test images identical to one of the training part (training or validation split), and
+        ``leakage``, their share of all; ``validation_duplicates``, validation images identical to one of the training
+        split; ``label_conflicts``, images of any part identical to one with another label.
+    """
+    seen, tested = _fingerprints(published.train.images), _fingerprints(published.test.images)
+    training, held_out = ([seen[index] for index in split.indices.tolist()] for split in (train, validation))
+    duplicates = _shared(tested, seen)
+    both = seen + tested
+    labels = [*published.train.labels.tolist(), *published.test.labels.tolist()]
+    classes = Counter(image for image, _ in set(zip(both, labels, strict=True)))  # how many labels an image has
+    return {
+        "test_duplicates": duplicates,
+        "leakage": round(duplicates / len(tested), 6),
+        "validation_duplicates": _shared(held_out, training),
+        "label_conflicts": sum(classes[image] > 1 for image in both),
+    }
+
+
+def leakage_warning(measured: Mapping[str, object]) -> str | None:
+    """One line about the images that :func:`leakage` counted; None if there is none to warn of."""
+    kinds = {
+        "test_duplicates": "test images are identical to training images",
+        "validation_duplicates": "validation images are identical to training images",
+        "label_conflicts": "images are identical to one of another class",
+    }
+    counted = [f"{measured[name]:,} {kind}" for name, kind in kinds.items() if measured[name]]
+    return "; ".join(counted) or None
+
+
+def _fingerprints(images: Tensor) -> list[bytes]:
+    """A digest of each of (N, H, W) uint8 images."""
+    return [hashlib.blake2b(image.data, digest_size=16).digest() for image in images.contiguous().numpy()]
+
+
+def _shared(images: Sequence[bytes], others: Sequence[bytes]) -> int:
+    """How many images are among the others."""
+    known = set(others)
+    return sum(image in known for image in images)
 
 
 def _digest(published: LabelledImages) -> str:

@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["FORMATS", "Box", "Digit", "Reading", "Unreadable", "decode", "read", "resized"]
+from mnistflow.pictures import formats
+
+__all__ = ["Box", "Digit", "Reading", "Unreadable", "decode", "read", "resized"]
 
 # Those that are common and that Pillow decodes by itself: for others it would start a program.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # MPO opens as JPEG
 
 INK_SHARE = 20 / 28  # of the side of an image: the longer side of what is written
 LARGEST = 1024  # pixels of the longer side that are worked on; a larger picture is scaled down first
@@ -89,7 +90,7 @@ def decode(source: Path | bytes, *, most_pixels: int = 40_000_000) -> NDArray[np
         (H, W).
 
     Raises:
-        Unreadable: it is no image of one of the :data:`FORMATS`, it is damaged, or it has too many pixels.
+        Unreadable: its format is none of :func:`mnistflow.pictures.formats`, it is damaged, or has too many pixels.
         OSError: the file cannot be opened.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()
@@ -99,7 +100,7 @@ def decode(source: Path | bytes, *, most_pixels: int = 40_000_000) -> NDArray[np
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged metadata, and of many pixels, which are counted here
         try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+            with Image.open(io.BytesIO(data), formats=formats()) as file:
                 width, height = file.size
                 if width * height > most_pixels:
                     raise Unreadable(
@@ -111,7 +112,7 @@ def decode(source: Path | bytes, *, most_pixels: int = 40_000_000) -> NDArray[np
             raise Unreadable(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
         except UnidentifiedImageError:
             raise Unreadable(
-                f"{name} is not an image that can be read; save it as one of {', '.join(FORMATS)}"
+                f"{name} is not an image that can be read; save it as one of {', '.join(formats())}"
             ) from None
         except Image.DecompressionBombError:
             raise Unreadable(f"{name} has more than the {most_pixels:,} pixels that are allowed") from None

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tqdm import tqdm
 
+from mnistflow import pictures
 from mnistflow.datasets.registry import Dataset, LabelledImages, Published, named_folder, register
+from mnistflow.text import for_terminal
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
-    from torchvision.datasets import ImageFolder
 
 __all__ = ["Folder", "write_folder"]
 
@@ -29,7 +30,7 @@ class Folder(Dataset):
     """Images of any size and colour, brought to ``size`` x ``size`` in 256 grey levels.
 
     The classes are the names of the folders, sorted. All images below the folder of a class belong to it; hidden files
-    do not count.
+    and what systems leave do not count. See :mod:`mnistflow.pictures`.
 
     Args:
         path: the folder that has ``train`` and, maybe, ``test``.
@@ -69,13 +70,13 @@ class Folder(Dataset):
             raise ValueError(f"path: there is no folder {self.source}; name one laid out as {LAYOUT}")
         if not (self.source / "train").is_dir():
             raise ValueError(f"path: there is no folder train in {self.source}; expected {LAYOUT}")
-        self._train = _listed(self.source / "train", self._pixels)
-        self._test = _listed(self.source / "test", self._pixels) if (self.source / "test").is_dir() else None
-        self.classes = tuple(self._train.classes)
+        self._train = _listed(self.source / "train")
+        self._test = _listed(self.source / "test") if (self.source / "test").is_dir() else None
+        self.classes = self._train.classes
         if self._test is None:
-            self.training_images = len(self._train) - self._held_out()
+            self.training_images = len(self._train.files) - self._held_out()
         else:
-            self.training_images = len(self._train)
+            self.training_images = len(self._train.files)
             for one, other, parts in (
                 (self._train, self._test, "train but not in test"),
                 (self._test, self._train, "test but not in train"),
@@ -110,6 +111,9 @@ class Folder(Dataset):
             f"folder: {len(train.labels):,} training and {len(test.labels):,} test images of {len(self.classes)} "
             f"classes in {self.source} packed into {folder / FILE}"
         )
+        left_out = self._train.left_out + (self._test.left_out if self._test is not None else Counter())
+        if left_out:
+            print(f"folder: {pictures.summary(left_out)}")
         if train.images.mean(dtype=torch.float32) > 127.5:
             print(
                 "folder: most of their pixels are light, and 0 is to be background; is it ink on paper? "
@@ -130,14 +134,14 @@ class Folder(Dataset):
 
     def _held_out(self) -> int:
         """How many images become the test part."""
-        counts = Counter(self._train.targets)
+        counts = Counter(self._train.labels)
         for label, count in sorted(counts.items()):
             if count < 2:
                 raise ValueError(
                     f"path: {self.source / 'train' / self.classes[label]} has one image, and without a folder "
                     "test some of each class are held out; at least two are needed"
                 )
-        total, classes = len(self._train), len(counts)
+        total, classes = len(self._train.files), len(counts)
         held_out = round(self.test_size * total)
         if not classes <= held_out <= total - classes:
             raise ValueError(
@@ -146,25 +150,26 @@ class Folder(Dataset):
             )
         return held_out
 
-    def _packed(self, part: ImageFolder) -> LabelledImages:
+    def _packed(self, part: _Part) -> LabelledImages:
         import torch
 
-        images = torch.empty((len(part), *self.image_size), dtype=torch.uint8)
-        for index in tqdm(range(len(part)), desc=f"reading {Path(part.root).name}", unit="image", disable=None):
-            images[index], _ = part[index]
-        return LabelledImages(images, torch.tensor(part.targets))
+        images = torch.empty((len(part.files), *self.image_size), dtype=torch.uint8)
+        bar = tqdm(part.files, desc=f"reading {part.folder.name}", unit="image", disable=None)
+        for index, file in enumerate(bar):
+            images[index] = self._pixels(file)
+        return LabelledImages(images, torch.tensor(part.labels))
 
-    def _pixels(self, path: str) -> Tensor:
+    def _pixels(self, path: Path) -> Tensor:
         """One image as (H, W) uint8."""
         import numpy as np
         import torch
         from PIL import Image, ImageOps
 
         try:
-            with Image.open(path) as file:
+            with Image.open(path, formats=pictures.formats()) as file:
                 image = _grey(ImageOps.exif_transpose(file), background=255 if self.invert else 0)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} cannot be read as an image: {error}; mend it, or take it away") from error
+            raise ValueError(f"{path} cannot be read as an image: {error}; fix it, or take it away") from error
         height, width = self.image_size
         pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))  # averages where it makes smaller
         return torch.from_numpy(255 - pixels if self.invert else pixels)
@@ -203,31 +208,50 @@ def write_folder(published: Published, directory: Path) -> None:
         beside.replace(directory)
 
 
-def _listed(folder: Path, loader: Callable[[str], Tensor]) -> ImageFolder:
-    """The images below a folder by class; none is opened before it is asked for."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS, ImageFolder  # here, because it takes seconds to import
+@dataclass(frozen=True)
+class _Part:
+    """The images of the training or of the test part; none is opened before it is read."""
 
-    names = sorted(child.name for child in folder.iterdir() if child.is_dir())
+    folder: Path
+    classes: tuple[str, ...]
+    files: tuple[Path, ...]  # class by class
+    labels: tuple[int, ...]
+    left_out: Counter[str]  # how many other files there are, by the reason
+
+
+def _listed(folder: Path) -> _Part:
+    """The images below a folder by class.
+
+    Raises:
+        ValueError: there are no two classes, one has no image, or a name that cannot be written.
+    """
+    names = sorted(child.name for child in folder.iterdir() if child.is_dir() and not pictures.is_litter(child.name))
     if len(names) < 2:
         raise ValueError(
             f"path: {folder} must have at least two folders, one for each class; it has "
             f"{_enumerated(names) if names else 'none'}"
         )
-    listed = ImageFolder(
+    for name in names:
+        if for_terminal(name) != name:
+            raise ValueError(
+                f"path: the name of the folder {for_terminal(name)!r} in {folder} is not UTF-8, or has control "
+                "characters; rename it, because it is the name of a class"
+            )
+    listings = [pictures.listed(folder / name) for name in names]
+    for name, listing in zip(names, listings, strict=True):
+        if not listing.files:
+            others = f"; {pictures.summary(listing.left_out)}" if listing.left_out else ""
+            raise ValueError(
+                f"path: there is no image in {folder / name}; put some there "
+                f"({', '.join(pictures.formats())}), or delete it{others}"
+            )
+    return _Part(
         folder,
-        loader=loader,
-        # Hidden are the copies that notebooks and file managers leave.
-        is_valid_file=lambda path: (
-            path.lower().endswith(IMG_EXTENSIONS) and f"{os.sep}." not in path.removeprefix(str(folder))
-        ),
-        allow_empty=True,
+        tuple(names),
+        tuple(file for listing in listings for file in listing.files),
+        tuple(label for label, listing in enumerate(listings) for _ in listing.files),
+        sum((listing.left_out for listing in listings), Counter()),
     )
-    if empty := set(range(len(names))) - set(listed.targets):
-        raise ValueError(
-            f"path: there is no image in {folder / names[min(empty)]}; put some there "
-            f"({', '.join(IMG_EXTENSIONS)}), or delete it"
-        )
-    return listed
 
 
 def _grey(image: Image.Image, background: int) -> Image.Image:

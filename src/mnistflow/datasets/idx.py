@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import http.client
 import math
 import shutil
 import socket
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["IDX", "Source", "read_idx"]
 
 STAGING = ".fetching."
+MOST_BYTES, MOST_FILES = 60_000_000, 50  # of the files in a user's folder that are held against the checksums
 
 # Fetches the files into a folder, giving up after so many seconds without an answer; returns where in it they are.
 Source = Callable[[Path, float], Path]
@@ -138,6 +141,8 @@ class IDX(Dataset):
             candidates = [self.own / sub / form for sub in ("", self.subfolder) for form in forms]
             source = next((path for path in candidates if path.is_file()), None)
             if source is None:
+                source = self._named_otherwise(name)
+            if source is None:
                 wanted = " (or ".join(forms) + ")" * (len(forms) - 1)
                 raise ValueError(f"datasets.{self.name}.path: there is no {wanted} in {self.own}")
             try:
@@ -147,6 +152,22 @@ class IDX(Dataset):
             advice = f"take another copy of it, or write datasets.{self.name}.path: null"
             self._verify(staging / name, advice, shown=source)
         return staging
+
+    def _named_otherwise(self, name: str) -> Path | None:
+        """The file in the folder that the user named which is this one by its checksum, whatever it is called."""
+        assert self.own is not None
+        files = [path for path in sorted(self.own.rglob("*")) if path.is_file() and path.stat().st_size < MOST_BYTES]
+        for path in files[:MOST_FILES]:
+            try:
+                if sha256(path) == self.checksums[name]:
+                    return path
+                if path.suffix == ".gz" and not name.endswith(".gz"):
+                    with gzip.open(path) as file:
+                        if hashlib.file_digest(file, "sha256").hexdigest() == self.checksums[name]:
+                            return path
+            except (OSError, EOFError, zlib.error):  # damaged, or not to be read: it is another file
+                continue
+        return None
 
     def _from_network(self, staging: Path, timeout: float) -> Path:
         failures = []

