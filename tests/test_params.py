@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,16 @@ def leaves(tree: Any, prefix: str = "") -> list[str]:
     if not isinstance(tree, dict):
         return [prefix]
     return [leaf for key, value in tree.items() for leaf in leaves(value, f"{prefix}.{key}" if prefix else key)]
+
+
+def test_a_path_with_spaces_is_written_as_readme_shows_it(tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (override,) = re.findall(r"`-S '(datasets\.folder\.path=[^']*)'`", readme)
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    apply_overrides(tmp_path / "params.yaml", [override])
+    assert params.load(tmp_path / "params.yaml").datasets["folder"]["path"] == "~/my data (1)"
 
 
 def test_the_committed_file_is_right() -> None:

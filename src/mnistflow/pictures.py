@@ -18,6 +18,7 @@ ENDINGS = frozenset(
 )
 # What systems and programs leave in folders, in lower case; hidden files and folders as well.
 LITTER = frozenset({"@eadir", "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "lost+found"})
+SPECIAL = "pipes, sockets or devices"
 # What can be read begins like this: the offset, the bytes there.
 BEGINNINGS = (
     (0, b"\x89PNG\r\n\x1a\n"), (0, b"\xff\xd8\xff"), (8, b"WEBP"), (0, b"GIF87a"), (0, b"GIF89a"), (0, b"BM"),
@@ -37,6 +38,7 @@ class Listing:
 
     files: list[Path] = field(default_factory=list)  # the pictures
     left_out: Counter[str] = field(default_factory=Counter)  # how many other files there are, by the reason
+    special: list[Path] = field(default_factory=list)  # those of them that are pipes, sockets or devices
 
 
 @functools.cache
@@ -70,6 +72,8 @@ def listed(folder: Path) -> Listing:
                 continue
             if reason := _unreadable(path):
                 listing.left_out[reason] += 1
+                if reason == SPECIAL:
+                    listing.special.append(path)
             else:
                 listing.files.append(path)
     return listing
@@ -103,7 +107,7 @@ def _unreadable(path: Path) -> str | None:
     """Why a file is no picture to read, as a plural; None if it is one."""
     try:
         if not S_ISREG(path.stat().st_mode):
-            return "pipes, sockets or devices"
+            return SPECIAL
     except OSError:
         return "links that lead nowhere"
     if path.suffix.lower() in ENDINGS:

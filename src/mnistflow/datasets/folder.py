@@ -239,6 +239,11 @@ def _listed(folder: Path) -> _Part:
             )
     listings = [pictures.listed(folder / name) for name in names]
     for name, listing in zip(names, listings, strict=True):
+        if listing.special:
+            raise ValueError(
+                f"path: {listing.special[0]} is a pipe, socket or device, and DVC would wait for ever for its end; "
+                "take it away"
+            )
         if not listing.files:
             others = f"; {pictures.summary(listing.left_out)}" if listing.left_out else ""
             raise ValueError(
