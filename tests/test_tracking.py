@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -303,6 +304,59 @@ def test_a_store_that_fails_costs_training_one_warning(
     assert output.count("tracking: warning: ") == 1
     assert f"tracking: warning: {uri} did not take the record" in output
     assert weights.read_bytes() == before
+
+
+def models_of(client: MlflowClient, run: Run) -> list[str]:
+    """The states of all logged models that a run has made."""
+    found = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    return [str(model.status) for model in found]
+
+
+def test_a_full_temporary_folder_costs_the_training_one_warning(
+    recorded: Checkout, tmp_path: Path, mounted: Callable[[Path, str], Callable[[], None]]
+) -> None:
+    """PyTorch's writer of archives ends its process where the disk is full (an exception in a destructor)."""
+    mounted(tmp_path / "small", "size=128k")
+    weights = recorded.folder / "models" / "model.safetensors"
+    before = weights.read_bytes()
+    weights.unlink()
+    shutil.rmtree(recorded.folder / ".mnistflow" / "onnx")
+    recorded.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path / 'new.db'}"
+    output = recorded.run(sys.executable, "stages/train.py", TMPDIR=str(tmp_path / "small"))
+    assert output.count("tracking: warning: ") == 1
+    assert "the model could not be exported" in output
+    assert "terminate called" not in output
+    assert weights.read_bytes() == before
+
+    recorded.run(*TRACK, PYTHONPATH="src")  # once there is room
+    client = MlflowClient(recorded.environment["MLFLOW_TRACKING_URI"])
+    (run,) = client.search_runs(["1"])
+    assert run.info.status == "FINISHED"
+    assert models_of(client, run) == ["READY"]
+
+
+def test_a_process_killed_while_it_exports_leaves_one_model(recorded: Checkout, tmp_path: Path) -> None:
+    recorded.environment["MLFLOW_TRACKING_URI"] = uri = f"sqlite:///{tmp_path / 'new.db'}"
+    for place in ("logged_models", "artifacts"):  # killed once the model is there, and once its files are
+        environment = {**recorded.environment, "PYTHONPATH": "src"}
+        with subprocess.Popen(TRACK, cwd=recorded.folder, env=environment, stdout=DEVNULL, stderr=DEVNULL) as process:
+            while process.poll() is None:
+                if place == "logged_models" and rows_in(tmp_path / "new.db", "SELECT 1 FROM logged_models"):
+                    break
+                if place == "artifacts" and list((recorded.folder / "mlruns").rglob("models/*/artifacts/MLmodel")):
+                    break
+            assert process.poll() is None
+            process.kill()
+        client = MlflowClient(uri)
+        (run,) = client.search_runs(["1"])
+        assert run.info.status == "RUNNING"
+        shutil.rmtree(recorded.folder / "mlruns", ignore_errors=True) if place == "logged_models" else None
+    recorded.run(*TRACK, PYTHONPATH="src")
+    (run,) = client.search_runs(["1"])
+    assert run.info.status == "FINISHED"
+    assert models_of(client, run) == ["READY"]
+    assert run.outputs is not None
+    assert len(run.outputs.model_outputs) == 1
 
 
 def without_ids(found: dict[str, Any], run: Run) -> None:

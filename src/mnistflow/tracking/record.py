@@ -14,8 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
@@ -27,7 +26,7 @@ from mnistflow.params import Params
 from mnistflow.paths import Paths
 from mnistflow.provenance import git_commit
 from mnistflow.text import for_markdown
-from mnistflow.tracking import registry, tags
+from mnistflow.tracking import archive, registry, tags
 from mnistflow.tracking.runs import result_key, texts
 from mnistflow.tracking.store import ALL_RUNS, connect, failure, lock, probe, view
 
@@ -418,50 +417,44 @@ class Record:
         )
 
     def _log_model(self) -> None:
-        """Log the network with its preparation inside, once for the run."""
+        """Log the network with its preparation inside, once for the run, and as an ONNX graph.
+
+        The graph is kept, too, for the first `mnistflow predict`, which need not make it.
+        """
         if tags.MODEL in self._run.data.tags:
             return
-        import mlflow
-        import numpy as np
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
-
-        from mnistflow import models  # torch takes seconds to import, and nothing else here needs it
-        from mnistflow.serving import Recogniser
-
-        model, card = models.load(self.paths.weights)
-        height, width = (side - 2 * card.inputs.padding for side in card.image_shape[1:])
-        signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, height, width))]),
-            outputs=Schema([TensorSpec(np.dtype("float32"), (-1, len(card.inputs.classes)))]),
-        )
-        run_id = self._run.info.run_id
-        with mlflow.start_run(run_id=run_id):
-            logged = mlflow.pytorch.log_model(
-                Recogniser(model, card),
-                name="model",
-                signature=signature,
-                input_example=np.zeros((2, height, width), dtype=np.uint8),
-                pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "torch", "numpy")],
-                metadata={"classes": list(card.inputs.classes), "inputs": asdict(card.inputs)},
-            )
-        self._client.update_run(run_id, status="RUNNING")  # leaving the block above has ended it
-        archive = Path(mlflow.artifacts.download_artifacts(logged.model_uri)) / "data" / "model.pt2"
-        self._log_graph()
-        self._tag({tags.MODEL_SHA256: sha256(archive), tags.MODEL: logged.model_uri})
-
-    def _log_graph(self) -> None:
-        """Log the network as an ONNX graph, and keep it for the first `mnistflow predict`, which need not make it."""
         graph = exporting.kept(sha256(self.paths.weights))
-        try:
-            if not graph.is_file():
-                exporting.onnx_of(self.paths.weights, graph)
-        except ValueError as error:  # a network of one's own, say; it is recorded all the same
-            print(f"tracking: warning: without an ONNX graph: {error}", file=sys.stderr, flush=True)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            named = Path(shutil.copy(graph, Path(folder) / "model.onnx"))
-            self._client.log_artifact(self._run.info.run_id, str(named), "onnx")
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name, "model")
+            if missing := archive.export(self.paths.weights, folder, graph):
+                print(f"tracking: warning: without an ONNX graph: {missing}", file=sys.stderr, flush=True)
+            else:
+                named = Path(shutil.copy(graph, Path(name, "model.onnx")))
+                self._client.log_artifact(self._run.info.run_id, str(named), "onnx")
+            self._tag(
+                {tags.MODEL_SHA256: sha256(folder / "data" / "model.pt2"), tags.MODEL: self._upload_model(folder)}
+            )
+
+    def _upload_model(self, folder: Path) -> str:
+        """Make MLflow's model of a folder; returns its URI. One that a killed process has begun is completed."""
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import Model
+
+        run_id = self._run.info.run_id
+        begun = self._client.search_logged_models([self._experiment], f"source_run_id = '{run_id}'")
+        logged = next(iter(begun), None) or self._client.create_logged_model(
+            self._experiment, name="model", source_run_id=run_id, params=self._run.data.params
+        )
+        outputs = self._run.outputs.model_outputs if self._run.outputs is not None else []
+        if logged.model_id not in [output.model_id for output in outputs]:
+            self._client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        description = Model.load(str(folder))
+        description.run_id, description.model_uuid, description.model_id = run_id, logged.model_id, logged.model_id
+        description.artifact_path = logged.artifact_location
+        description.save(str(folder / "MLmodel"))
+        self._client.log_model_artifacts(logged.model_id, str(folder))
+        self._client.finalize_logged_model(logged.model_id, "READY")
+        return str(logged.model_uri)
 
 
 def describe(run_id: str, paths: Paths) -> str:
