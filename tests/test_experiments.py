@@ -48,7 +48,7 @@ def test_a_failed_experiment_says_why_in_its_last_line(tmp_path: Path) -> None:
 
 def test_outside_of_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="git for-each-ref: fatal: not a git repository"):
+    with pytest.raises(ValueError, match="is not in a git repository.*git init"):
         experiments.results()
 
 

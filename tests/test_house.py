@@ -27,7 +27,7 @@ FLOORS = [
     {"models", "datasets", "augment"},
     {"recipes", "artifacts", "params", "paths", "scores"},
     {"devices", "splits", "durations", "graphs", "reader"},
-    {"files", "pictures", "provenance"},
+    {"files", "git", "pictures", "provenance"},
     {"text"},
     {"__init__"},
 ]

@@ -267,6 +267,8 @@ def track(every: bool) -> None:
         for name, outcome in lineage.record_experiments():
             print(f"{name}: {outcome}", flush=True)
             outcomes.append(outcome)
+        for run_id, name in lineage.refresh_names():
+            print(f"{name}: the present name of run {run_id}", flush=True)
         failed = sum(outcome.startswith("FAILED") for outcome in outcomes)
         print(f"{len(outcomes) - failed} experiments recorded that were not")
         if failed:
@@ -430,12 +432,13 @@ def _store() -> str:
 
 def ui(port: int) -> None:
     """Open the MLflow UI over this project's runs, on 127.0.0.1."""
-    from mnistflow.tracking import shown_uri, store_uri
+    from mnistflow.tracking import repair_locations, shown_uri, store_uri
 
     settings = load().tracking
     uri = store_uri(settings)
     if uri.startswith("http"):
         raise ValueError(f"runs are recorded on a server, which has its own UI: {shown_uri(settings)}")
+    repair_locations(settings)
     os.chdir(project_root())
     # One reader needs one process, and none of the eight that wait for jobs of language models.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")

@@ -19,9 +19,9 @@ from typing import cast
 
 from pydantic import JsonValue
 
-from mnistflow import params
-from mnistflow.files import parse_yaml, project_root
-from mnistflow.params import Params
+from mnistflow import git, tracking
+from mnistflow.files import project_root
+from mnistflow.params import Params, load
 from mnistflow.paths import Paths
 from mnistflow.provenance import PACKAGE, closure
 
@@ -48,6 +48,7 @@ BESIDE = [
     "checkpoints.py",
     "durations.py",
     "exporting.py",
+    "git.py",
     "params.py",
     "paths.py",
     "progress.py",
@@ -111,15 +112,12 @@ def results() -> list[Result]:
     Raises:
         ValueError: this is no git repository.
     """
-    listing = _git("for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps")
-    refs = [line.split(" ", 1) for line in listing.splitlines()]
-    # refs/exps/<first two digits of the baseline>/<the others>/<name>; DVC's own bookkeeping has other depths
-    named = [(commit, ref.split("/")[4]) for commit, ref in refs if ref.count("/") == 4]
+    named = git.experiments()
     paths = Paths.load()
     wanted = [
         Path("params.yaml"), Path("dvc.lock"), paths.train_metrics, paths.test_metrics, paths.history, paths.layers
     ]  # fmt: skip
-    blobs = iter(_contents([f"{commit}:{path.as_posix()}" for commit, _ in named for path in wanted]))
+    blobs = iter(git.contents([f"{commit}:./{path.as_posix()}" for commit, _ in named for path in wanted]))
     codes = _codes([commit for commit, _ in named])
     found = []
     for (commit, name), of_code in zip(named, codes, strict=True):
@@ -127,10 +125,10 @@ def results() -> list[Result]:
         if None in files:
             continue
         document, lock, train, test, history, layers = cast("list[str]", files)
-        loaded, problems = params.parse(parse_yaml(document, f"{name}:params.yaml"))
-        if loaded is None or problems:
+        content = tracking.content(document, lock, name)
+        if content is None:
             continue
-        outs = cast("dict", parse_yaml(lock, f"{name}:dvc.lock"))["stages"]["train"]["outs"]  # type: ignore[type-arg]
+        loaded, weights = content
         found.append(
             Result(
                 name=name,
@@ -141,7 +139,7 @@ def results() -> list[Result]:
                 test=json.loads(test),
                 history=list(csv.DictReader(io.StringIO(history))),
                 layers=list(csv.DictReader(io.StringIO(layers))),
-                weights=next(out["md5"] for out in outs if out["path"] == paths.weights.as_posix()),
+                weights=weights,
             )
         )
     return found
@@ -180,7 +178,7 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
         for each, place in brought.items():
             if each != "robustness" and not place.exists():
                 raise ValueError(f"DVC's cache has not all files of {commit[:10]}: no {getattr(paths, each)}")
-        yield params.load(folder / "params.yaml"), replace(paths, **brought)
+        yield load(folder / "params.yaml"), replace(paths, **brought)
 
 
 def cached(md5: str) -> Path:
@@ -200,15 +198,15 @@ def cached(md5: str) -> Path:
 
 def origin(commit: str) -> tuple[str, bool]:
     """The commit that an experiment started from, and whether what decides a result was changed for it."""
-    parent = _git("rev-parse", f"{commit}^").strip()
-    changed = _git("diff", "--name-only", parent, commit, "--", "src", "stages", "dvc.yaml", "params.yaml")
+    parent = git.run("rev-parse", f"{commit}^").strip()
+    changed = git.run("diff", "--name-only", parent, commit, "--", "src", "stages", "dvc.yaml", "params.yaml")
     return parent, bool(changed.strip())
 
 
 def holders(md5: str) -> list[str]:
     """Commits whose dvc.lock names a file by this MD5, the newest first."""
-    commits = _git("log", "--all", "--format=%H", "--", "dvc.lock").split()
-    locks = _contents([f"{commit}:dvc.lock" for commit in commits])
+    commits = git.run("log", "--all", "--format=%H", "--", "dvc.lock").split()
+    locks = git.contents([f"{commit}:./dvc.lock" for commit in commits])
     return [commit for commit, lock in zip(commits, locks, strict=True) if lock is not None and md5 in lock]
 
 
@@ -219,9 +217,7 @@ def code() -> tuple[str, ...]:
 
 def changed_files(*places: str) -> list[str]:
     """What is not committed of these; by default what an experiment takes along: params, pipeline and code."""
-    places = places or ("params.yaml", "dvc.yaml", "stages", "src")
-    lines = _git("status", "--porcelain", "--", *places).splitlines()
-    return [line[3:] for line in lines]
+    return git.changed_files(*(places or ("params.yaml", "dvc.yaml", "stages", "src")))
 
 
 def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
@@ -235,35 +231,14 @@ def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
     beside = {PACKAGE / name for name in BESIDE}
     files = {file for path in reached - beside for file in ([path] if path.is_file() else path.rglob("*.py"))}
     names = [file.relative_to(root).as_posix() for file in sorted(files - beside)]
-    lines = _git(
+    lines = git.run(
         "cat-file",
         "--batch-check=%(objectname)",
-        text="".join(f"{commit}:{name}\n" for commit in commits for name in names),
+        text="".join(f"{commit}:./{name}\n" for commit in commits for name in names),
     ).splitlines()
     # Of a file that is not there git says which commit lacks it.
     digests = ["missing" if line.endswith(" missing") else line for line in lines]
     return [tuple(digests[i * len(names) : (i + 1) * len(names)]) for i in range(len(commits))]
-
-
-def _contents(names: Sequence[str]) -> list[str | None]:
-    """The texts of files named as ``commit:path``; None for those that are not there."""
-    data = io.BytesIO(_git("cat-file", "--batch", text="".join(f"{name}\n" for name in names)).encode())
-    found: list[str | None] = []
-    for _ in names:
-        header = data.readline().decode().split()
-        if header[-1] == "missing":
-            found.append(None)
-        else:
-            found.append(data.read(int(header[-1])).decode())
-            data.readline()
-    return found
-
-
-def _git(*arguments: str, text: str = "") -> str:
-    done = subprocess.run(["git", *arguments], input=text.encode(), capture_output=True, check=False)
-    if done.returncode != 0:
-        raise ValueError(f"git {arguments[0]}: {done.stderr.decode().strip()}")
-    return done.stdout.decode()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
 
-from mnistflow import experiments, tracking
+from mnistflow import experiments, git, tracking
 from mnistflow.experiments import Result
 from mnistflow.files import read_yaml, sha256
 from mnistflow.params import Params, Tracking, leaves, load
@@ -19,7 +19,7 @@ from mnistflow.paths import Paths
 from mnistflow.provenance import digest
 from mnistflow.tracking import Found, Origin, Record, tags
 
-__all__ = ["record_experiments", "record_workspace", "restore", "run_of_workspace"]
+__all__ = ["record_experiments", "record_workspace", "refresh_names", "restore", "run_of_workspace"]
 
 
 def run_of_workspace() -> Found | None:
@@ -69,14 +69,27 @@ def record_experiments() -> Iterator[tuple[str, str]]:
         if key in there:
             continue
         there.add(key)
-        parent, changed = experiments.origin(result.commit)
-        origin = Origin(parent + ("-dirty" if changed else ""), result.name, tracking.committed_params(parent))
         try:
+            parent, changed = experiments.origin(result.commit)
+            origin = Origin(parent + ("-dirty" if changed else ""), result.name, tracking.committed_params(parent))
             with experiments.files(result.commit) as (params, paths):
                 run = _recorded(params.model_copy(update={"tracking": settings}), paths, origin)
                 yield result.name, f"run {run}"
         except ValueError as error:
             yield result.name, f"FAILED: {error}"
+
+
+def refresh_names() -> list[tuple[str, str]]:
+    """Give the runs of DVC experiments the names that these have now, where they were renamed or saved since.
+
+    Returns:
+        The ids and the new names of the runs that had another one.
+
+    Raises:
+        ValueError: git failed, or the store does not answer.
+    """
+    names = [(result.name, result.weights, result.chosen) for result in experiments.results()]
+    return tracking.name_experiments(load().tracking, names)
 
 
 def restore(settings: Tracking, wanted: str) -> tuple[Found, str]:
@@ -114,10 +127,14 @@ def restore(settings: Tracking, wanted: str) -> tuple[Found, str]:
                 f"no DVC experiment and no commit here holds the files of run {found.id} ({found.name}); its weights "
                 f"are in MLflow: -S train.init_from={found.id}"
             )
-        subprocess.run(["git", "checkout", "--quiet", commit, "--", "params.yaml", "dvc.lock", "metrics"], check=True)
+        git.run("checkout", "--quiet", commit, "--", "params.yaml", "dvc.lock", "metrics")
         done, place = _dvc("checkout", "--quiet"), f"commit {commit[:10]}"
     if done.returncode != 0:
-        raise ValueError(f"DVC could not bring it back from {place}: {(done.stderr or done.stdout).strip()}")
+        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        reason = next(
+            (line for line in lines if line.startswith("ERROR:")), lines[-1] if lines else "it printed nothing"
+        )
+        raise ValueError(f"DVC could not bring it back from {place}: {reason.removeprefix('ERROR: ')}")
     if not _is_here(found, paths):
         raise ValueError(f"{place} did not bring back what run {found.id} recorded; `git status` says what changed")
     return found, place

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from mnistflow import experiments
+from mnistflow import experiments, git
 from mnistflow.check import start_weights
 from mnistflow.datasets.registry import named_folder
 from mnistflow.files import read_yaml
@@ -67,7 +67,11 @@ def verify() -> list[Compared]:
         sets["train.init_from"] = str(weights)
     with tempfile.TemporaryDirectory(prefix="mnistflow-") as name:
         clone = Path(name, "clone")
-        subprocess.run(["git", "clone", "--quiet", str(Path.cwd()), str(clone)], check=True)
+        # The project may be in a subfolder of its repository, in a linked worktree, or on no branch.
+        top, prefix = (git.run("rev-parse", what).rstrip("\n") for what in ("--show-toplevel", "--show-prefix"))
+        git.run("clone", "--quiet", "--no-checkout", top, str(clone))
+        git.run("checkout", "--quiet", "--detach", git.run("rev-parse", "HEAD").strip(), folder=clone)
+        clone /= prefix
         if raw.is_dir():
             shutil.copytree(raw, clone / raw)
         command = [sys.executable, "-m", "dvc", "exp", "run", "--name", "verify"]

@@ -12,9 +12,11 @@ from mnistflow.tracking.runs import (
     Found,
     Listed,
     attach,
+    content,
     find,
     graph_of,
     listed,
+    name_experiments,
     name_study,
     of_result,
     predictions,
@@ -23,7 +25,7 @@ from mnistflow.tracking.runs import (
     texts,
     weights_of,
 )
-from mnistflow.tracking.store import lock, shown_uri, store_uri
+from mnistflow.tracking.store import lock, repair_locations, shown_uri, store_uri
 
 __all__ = [
     "Found",
@@ -32,16 +34,19 @@ __all__ = [
     "Record",
     "attach",
     "committed_params",
+    "content",
     "find",
     "graph_of",
     "listed",
     "lock",
+    "name_experiments",
     "name_study",
     "of_result",
     "predictions",
     "promote",
     "recorded",
     "recording",
+    "repair_locations",
     "result_key",
     "run_of_version",
     "shown_uri",

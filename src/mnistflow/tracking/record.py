@@ -8,7 +8,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 from filelock import FileLock
 
-from mnistflow import durations, exporting, params
+from mnistflow import durations, exporting, git, params
 from mnistflow.files import parse_yaml, read_csv, read_json, read_yaml, sha256
 from mnistflow.params import Params
 from mnistflow.paths import Paths
@@ -81,11 +80,8 @@ class Origin:
 def committed_params(commit: str) -> Params | None:
     """What params.yaml holds in a commit; None where it cannot be read."""
     try:
-        shown = subprocess.run(
-            ["git", "show", f"{commit}:./params.yaml"], capture_output=True, text=True, check=True, encoding="utf-8"
-        )
-        return params.parse(parse_yaml(shown.stdout, "params.yaml"))[0]
-    except (OSError, ValueError, subprocess.CalledProcessError):
+        return params.parse(parse_yaml(git.run("show", f"{commit}:./params.yaml"), "params.yaml"))[0]
+    except (OSError, ValueError):
         return None
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
 import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from mnistflow.files import project_root, read_csv, sha256, whole
+from mnistflow import git, params
+from mnistflow.files import parse_yaml, project_root, read_csv, sha256, whole
 from mnistflow.params import Params, Tracking
+from mnistflow.paths import Paths
 from mnistflow.provenance import digest
 from mnistflow.tracking import registry, tags
-from mnistflow.tracking.store import ALL_RUNS, connect, failure, link, table_link, view
+from mnistflow.tracking.store import ALL_RUNS, connect, failure, link, shown_uri, table_link, view
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,9 +29,11 @@ __all__ = [
     "Found",
     "Listed",
     "attach",
+    "content",
     "find",
     "graph_of",
     "listed",
+    "name_experiments",
     "name_study",
     "of_result",
     "predictions",
@@ -78,6 +83,31 @@ def texts(chosen: Mapping[str, object]) -> dict[str, str]:
     return {path: json.dumps(value).strip('"') for path, value in chosen.items()}
 
 
+def content(document: str, lock: str, name: str) -> tuple[Params, str] | None:
+    """What a commit's params.yaml and dvc.lock say that it holds.
+
+    Args:
+        document: the text of params.yaml.
+        lock: the text of dvc.lock.
+        name: what to call the commit in messages.
+
+    Returns:
+        The params and the MD5 of the weights; None where another version wrote them, and this one cannot read them.
+
+    Raises:
+        ValueError: one of them is not YAML.
+    """
+    loaded, problems = params.parse(parse_yaml(document, f"{name}:params.yaml"))
+    if loaded is None or problems:
+        return None
+    weights = Paths.load().weights.as_posix()
+    match parse_yaml(lock, f"{name}:dvc.lock"):
+        case {"stages": {"train": {"outs": list(outs)}}}:
+            entries = [cast("dict[str, str]", out) for out in outs]
+            return next(((loaded, entry["md5"]) for entry in entries if entry["path"] == weights), None)
+    return None
+
+
 def of_result(params: Params, determinants: str, weights: Path) -> Found | None:
     """The run that stands for a result; None if it is not recorded.
 
@@ -116,24 +146,46 @@ def attach(tracking: Tracking, run_id: str, text: str, place: str) -> str:
 def find(tracking: Tracking, wanted: str) -> Found:
     """The run with an id (the beginning of one will do), a name, or the name of its DVC experiment; the newest of many.
 
+    The names of experiments are those that git has now: an experiment may have been renamed or saved since its run was
+    recorded, or its stages restored from DVC's run-cache. It leads to its run by content. The tag with the name that a
+    run was recorded under counts only where git has no experiment of that name.
+
     Raises:
         ValueError: the store does not answer, or has no such run.
     """
+    experiments = _experiments()
+    of_name = {key for name, key in _contents(experiments, wanted)}
     try:
         client, experiment = connect(tracking)
         every = list(_all(client, experiment, ""))
-        named = [run for run in every if wanted in (run.info.run_id, run.info.run_name, run.data.tags.get(tags.DVC))]
-        named = named or [run for run in every if len(wanted) >= 4 and run.info.run_id.startswith(wanted)]
+        named = [run for run in every if wanted == run.info.run_id]
+        if not named and of_name:
+            named = [run for run in every if _content_key(run) in of_name]
+            if named:
+                found = _found(client, tracking, named[0])
+                return replace(found, tags={**found.tags, tags.DVC: wanted})
+        elif not named:
+            named = [run for run in every if wanted in (run.info.run_name, run.data.tags.get(tags.DVC))]
+            named = named or [run for run in every if len(wanted) >= 4 and run.info.run_id.startswith(wanted)]
         if named:
             return _found(client, tracking, named[0])
     except Exception as error:
         raise ValueError(failure(tracking, "does not answer", error)) from error
-    newest = "".join(
-        f"\n  {run.info.run_id}  {run.info.run_name}  {run.data.tags.get(tags.DVC, '')}".rstrip() for run in every[:10]
-    )
+    if of_name:
+        raise ValueError(
+            f"experiment {wanted!r} is not recorded in {shown_uri(tracking)}; `mnistflow track --all` records it"
+        )
     if not every:
         raise ValueError(f"there is no run {wanted!r}; there are none yet")
-    names = {str(name) for run in every for name in (run.info.run_name, run.data.tags.get(tags.DVC)) if name}
+    known = dict(reversed([(key, name) for name, key in _contents(experiments)]))  # the newest name of each
+    taken = {name for _, name in experiments}
+
+    def shown(run: Run) -> str:
+        tag = run.data.tags.get(tags.DVC, "")
+        return known.get(_content_key(run), "" if tag in taken else tag)
+
+    newest = "".join(f"\n  {run.info.run_id}  {run.info.run_name}  {shown(run)}".rstrip() for run in every[:10])
+    names = {name for run in every for name in (str(run.info.run_name), shown(run)) if name}
     hint = f"did you mean {close[0]!r}? " if (close := difflib.get_close_matches(wanted, sorted(names), n=1)) else ""
     raise ValueError(f"there is no run {wanted!r}; {hint}the newest are:{newest}")
 
@@ -174,12 +226,40 @@ def recorded(tracking: Tracking) -> set[tuple[str, str]]:
     """
     try:
         client, experiment = connect(tracking)
-        return {
-            (run.data.tags.get(tags.DVC_WEIGHTS, ""), digest(run.data.params))
-            for run in _all(client, experiment, "attributes.status = 'FINISHED'")
-        }
+        return {_content_key(run) for run in _all(client, experiment, "attributes.status = 'FINISHED'")}
     except Exception as error:
         raise ValueError(failure(tracking, "does not answer", error)) from error
+
+
+def name_experiments(
+    tracking: Tracking, names: Sequence[tuple[str, str, Mapping[str, object]]]
+) -> list[tuple[str, str]]:
+    """Give the runs of DVC experiments the names that these have now, as a tag.
+
+    Args:
+        tracking: the store.
+        names: of each experiment its name, the MD5 of its weights and its chosen params; the newest first.
+
+    Returns:
+        The ids and the new names of the runs that had another one.
+
+    Raises:
+        ValueError: the store does not answer.
+    """
+    present: dict[tuple[str, str], list[str]] = {}
+    for name, weights, chosen in names:
+        present.setdefault((weights, digest(texts(chosen))), []).append(name)
+    changed = []
+    try:
+        client, experiment = connect(tracking)
+        for run in _all(client, experiment, f"tags.`{tags.DVC_WEIGHTS}` != ''"):
+            current = present.get(_content_key(run), [])
+            if current and run.data.tags.get(tags.DVC) not in current:
+                client.set_tag(run.info.run_id, tags.DVC, current[0])
+                changed.append((run.info.run_id, current[0]))
+    except Exception as error:
+        raise ValueError(failure(tracking, "does not answer", error)) from error
+    return changed
 
 
 def name_study(
@@ -205,7 +285,7 @@ def name_study(
     try:
         client, experiment = connect(tracking)
         for run in _all(client, experiment, f"tags.`{tags.DVC_WEIGHTS}` != ''"):
-            entry = wanted.get((run.data.tags[tags.DVC_WEIGHTS], digest(run.data.params)))
+            entry = wanted.get(_content_key(run))
             if entry is not None:
                 client.set_tag(run.info.run_id, f"study.{study}", entry)
                 tagged += 1
@@ -272,6 +352,33 @@ def graph_of(tracking: Tracking, run_id: str, target: Path) -> bool:
     except Exception as error:
         raise ValueError(failure(tracking, f"has no graph of run {run_id}:", error)) from error
     return True
+
+
+def _content_key(run: Run) -> tuple[str, str]:
+    """What a run stands for: the MD5 of its weights, and the digest of its params."""
+    return run.data.tags.get(tags.DVC_WEIGHTS, ""), digest(run.data.params)
+
+
+def _experiments() -> list[tuple[str, str]]:
+    """As :func:`git.experiments`; none outside of git, where DVC has none either."""
+    with contextlib.suppress(ValueError):
+        return git.experiments()
+    return []
+
+
+def _contents(experiments: Sequence[tuple[str, str]], wanted: str | None = None) -> list[tuple[str, tuple[str, str]]]:
+    """The name of each experiment, or of those with one name, and what it holds, as :func:`_content_key` says it."""
+    chosen = [(commit, name) for commit, name in experiments if wanted in (None, name)]
+    texts_of = iter(
+        git.contents([f"{commit}:./{file}" for commit, _ in chosen for file in ("params.yaml", "dvc.lock")])
+    )
+    found = []
+    for _, name in chosen:
+        document, lock = next(texts_of), next(texts_of)
+        if document is not None and lock is not None and (held := content(document, lock, name)) is not None:
+            chosen_params, weights = held
+            found.append((name, (weights, digest(texts(chosen_params.chosen())))))
+    return found
 
 
 def _found(client: MlflowClient, tracking: Tracking, run: Run) -> Found:

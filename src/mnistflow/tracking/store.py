@@ -6,17 +6,32 @@ import json
 import logging
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from filelock import FileLock
 
 from mnistflow.files import project_root
 from mnistflow.params import Tracking
+from mnistflow.tracking.relocation import ARTIFACTS, relocate
 
 if TYPE_CHECKING:  # mlflow takes seconds to import, and is not needed where tracking is off
     from mlflow import MlflowClient
 
-__all__ = ["ALL_RUNS", "connect", "failure", "link", "lock", "probe", "shown_uri", "store_uri", "table_link", "view"]
+__all__ = [
+    "ALL_RUNS",
+    "connect",
+    "failure",
+    "link",
+    "lock",
+    "probe",
+    "repair_locations",
+    "shown_uri",
+    "store_uri",
+    "table_link",
+    "view",
+]
 
 LOCK_SECONDS = 60
 ALL_RUNS = "all-runs"  # the name of a view
@@ -25,9 +40,40 @@ PROBE_SECONDS = 3  # a server that takes longer to say that it is there counts a
 
 def store_uri(tracking: Tracking) -> str:
     """Where runs are recorded: ``MLFLOW_TRACKING_URI``, else what params.yaml says, else a file of the project."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or "sqlite:///mlflow.db"
-    place = uri.removeprefix("sqlite:///")
-    return uri if place == uri else f"sqlite:///{project_root() / place}"  # a relative one would go with DVC's copies
+    return _absolute(os.environ.get("MLFLOW_TRACKING_URI") or tracking.uri or "sqlite:///mlflow.db")
+
+
+def _absolute(uri: str) -> str:
+    """An address of a store whose path starts at the main repository: a relative one would go with DVC's copies."""
+    database = re.fullmatch(r"(sqlite(?:\+\w+)?:///)([^?]*)(.*)", uri, re.DOTALL)
+    if database is not None:
+        scheme, place, query = database.groups()
+        if place in ("", ":memory:") or place.startswith("/"):
+            return uri
+        # SQLAlchemy takes what stands behind a `?` for options.
+        root = str(project_root()).replace("%", "%25").replace("?", "%3F")
+        return f"{scheme}{root}/{place}{query}"
+    scheme, colon, place = uri.partition(":")
+    if uri.startswith("databricks"):  # a name, with or without a colon
+        return uri
+    if not colon or len(scheme) == 1:  # a path, of a drive perhaps
+        return (project_root() / uri).as_uri()
+    if scheme == "file" and not place.startswith("/"):
+        return (project_root() / unquote(place)).as_uri()
+    return uri
+
+
+def repair_locations(tracking: Tracking) -> None:
+    """Where this project has been moved or copied, let the store in it name this folder; called before it is opened.
+
+    Raises:
+        sqlite3.Error: the store cannot be read or written.
+        OSError: neither can its copy.
+    """
+    database = re.fullmatch(r"sqlite(?:\+\w+)?:///(/[^?]*)(?:\?.*)?", store_uri(tracking), re.DOTALL)
+    if database is not None:
+        with lock("store"):
+            relocate(Path(unquote(database[1])), project_root())
 
 
 def connect(tracking: Tracking) -> tuple[MlflowClient, str]:
@@ -48,13 +94,14 @@ def connect(tracking: Tracking) -> tuple[MlflowClient, str]:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
+    repair_locations(tracking)
     with lock("store"):  # several processes that set up one new database break each other
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name(tracking.experiment)
         if experiment is not None:
             return client, experiment.experiment_id
         # MLflow's own default is relative to the folder of whoever comes first.
-        place = (project_root() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
+        place = (project_root() / ARTIFACTS).as_uri() if uri.startswith("sqlite:") else None
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return client, client.create_experiment(tracking.experiment, artifact_location=place, tags=tags)
 

@@ -1,0 +1,96 @@
+"""git, asked about this project; a failure is one line that says what to do."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["changed_files", "contents", "experiments", "run"]
+
+
+def run(*arguments: str, text: str = "", folder: Path | None = None) -> str:
+    """Run a git command and return what it printed.
+
+    Args:
+        arguments: of git. Paths are relative to the folder; in ``commit:./path`` as well, with the dot, because git
+            takes ``commit:path`` from the top of the repository, and the project may be in a subfolder of it.
+        text: for its standard input.
+        folder: to run it in; None: the current one.
+
+    Raises:
+        ValueError: git failed, or is not installed; one line that says why and what to do.
+    """
+    try:
+        done = subprocess.run(["git", *arguments], input=text.encode(), capture_output=True, check=False, cwd=folder)
+    except FileNotFoundError as error:
+        raise ValueError("git is not installed, or not on PATH; install it, and run this again") from error
+    if done.returncode != 0:
+        raise ValueError(_failure(arguments[0], done.stderr.decode(errors="replace"), folder or Path.cwd()))
+    return done.stdout.decode(errors="surrogateescape")
+
+
+def contents(names: Sequence[str]) -> list[str | None]:
+    """The texts of files named as ``commit:./path``; None for those that do not exist.
+
+    Raises:
+        ValueError: git failed.
+    """
+    data = io.BytesIO(
+        run("cat-file", "--batch", text="".join(f"{name}\n" for name in names)).encode(errors="surrogateescape")
+    )
+    found: list[str | None] = []
+    for _ in names:
+        header = data.readline().decode().split()
+        if header[-1] == "missing":
+            found.append(None)
+        else:
+            found.append(data.read(int(header[-1])).decode())
+            data.readline()
+    return found
+
+
+def experiments() -> list[tuple[str, str]]:
+    """The commit and the name of every DVC experiment, of whatever commit it started from; the newest first.
+
+    Raises:
+        ValueError: git failed.
+    """
+    listing = run("for-each-ref", "--sort=-committerdate", "--format=%(objectname) %(refname)", "refs/exps")
+    refs = [line.split(" ", 1) for line in listing.splitlines()]
+    # refs/exps/<first two digits of the baseline>/<the others>/<name>; DVC's own bookkeeping has other depths
+    return [(commit, ref.split("/")[4]) for commit, ref in refs if ref.count("/") == 4]
+
+
+def changed_files(*places: str) -> list[str]:
+    """What is not committed of these files and folders, relative to the current folder.
+
+    Raises:
+        ValueError: git failed.
+    """
+    top = run("rev-parse", "--show-prefix").rstrip("\n")  # of the repository, where git's answer starts
+    entries = run("status", "--porcelain", "--no-renames", "-z", "--", *places).split("\0")
+    return [entry[3:].removeprefix(top) for entry in entries if entry]
+
+
+def _failure(command: str, stderr: str, folder: Path) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[:1]
+    first = errors[0].removeprefix("fatal: ").removeprefix("error: ") if errors else "failed without a message"
+    if "not a git repository" in first:
+        return (
+            f"git {command}: {folder} is not in a git repository, which experiments are kept in; make one: "
+            "git init && git add --all && git commit -m start"
+        )
+    if lock := re.search(r"'(.*\.lock)': File exists", first):
+        return (
+            f"git {command}: another git command is running here, and holds {lock[1]}; wait for it to end. "
+            f"If none is running: rm '{lock[1]}'"
+        )
+    if remedy := next((line for line in lines if line.startswith("git config --global --add safe.directory")), None):
+        return f"git {command}: {first}; if you trust it: {remedy}"
+    if re.search(r"(bad revision|ambiguous argument|Not a valid object name) '?HEAD", first):
+        return f"git {command}: there is no commit here yet; make one: git add --all && git commit -m start"
+    return f"git {command}: {first}"
