@@ -17,6 +17,9 @@ export PATH := $(BIN):$(PATH)
 .PHONY: repro test lint ui lock
 
 repro: $(READY)
+	@git rev-parse --git-dir >/dev/null 2>&1 || grep -qsi 'no_scm *= *true' .dvc/config .dvc/config.local || { \
+	  echo 'This folder is in no git repository. Make one (git init && git add --all && git commit -m start),' \
+	    'or do without experiments: dvc config core.no_scm true' >&2; exit 1; }
 	dvc repro
 	@PYTHONPATH=src python -m mnistflow show
 	@PYTHONPATH=src python -m mnistflow gate

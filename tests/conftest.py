@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import math
 import os
 import shutil
@@ -28,6 +29,7 @@ from mnistflow import datasets, devices, exporting, models, preprocessing, recip
 from mnistflow.artifacts import Split
 from mnistflow.datasets.mnist import SHA256
 from mnistflow.params import load
+from mnistflow.tracking.relocation import relocate
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -155,8 +157,10 @@ class Checkout:
         (self.folder / path).write_text(text.replace(old, new, 1), encoding="utf-8")
 
     def copy(self, folder: Path) -> Checkout:
-        """Another checkout with the same state, DVC's cache included."""
+        """Another checkout with the same state, DVC's cache included; its store is its own, as after its first use."""
         shutil.copytree(self.folder, folder, symlinks=True)
+        with contextlib.redirect_stderr(io.StringIO()):
+            relocate(folder / "mlflow.db", folder.resolve())
         return Checkout(folder)
 
 

@@ -87,3 +87,32 @@ def test_a_run_leads_to_its_files_and_an_empty_store_is_filled_again(recorded: C
     assert "0 experiments recorded that were not" in moved.mnistflow("track", "--all")
     assert records(moved)[1] == after[1]
     assert len(records(moved)) == 2
+
+
+def test_an_experiment_is_found_by_the_name_that_it_has_now(recorded: Checkout) -> None:
+    _, (run,) = runs_of(recorded)
+    recorded.dvc("exp", "save", "--name", "saved")
+    assert recorded.mnistflow("restore", "saved").startswith(run.info.run_id)
+    recorded.dvc("exp", "rename", "saved", "renamed")
+    refused = recorded.mnistflow("restore", "saved", status=1)
+    assert f"{run.info.run_id}  lenet5 · default  renamed" in refused
+    assert "did you mean" not in refused
+
+    # The tag, which the UI shows, follows.
+    assert f"renamed: the present name of run {run.info.run_id}" in recorded.mnistflow("track", "--all")
+    _, (run,) = runs_of(recorded)
+    assert run.data.tags["dvc.experiment"] == "renamed"
+
+    # One that was never recorded says so, and does not lead to whatever had its name before.
+    recorded.replace("params.yaml", "max_shift: 0", "max_shift: 2")
+    recorded.git("commit", "--quiet", "--all", "--message", "other params")
+    commit = recorded.git("rev-parse", "HEAD").strip()
+    (ref,) = recorded.git("for-each-ref", "--format=%(refname)", "refs/exps/*/*/renamed").split()
+    recorded.git("update-ref", ref, commit)
+    assert "experiment 'renamed' is not recorded" in recorded.mnistflow("restore", "renamed", status=1)
+
+    # Nothing of what another git holds is touched.
+    (recorded.folder / ".git" / "index.lock").touch()
+    refused = recorded.mnistflow("restore", run.info.run_id, status=1)
+    assert "another git command is running here" in refused
+    assert len(refused.splitlines()) == 1

@@ -173,12 +173,22 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
                     if path != paths.robustness or repo.dvcfs.exists(path.as_posix()):
                         repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)
         except (DvcException, OSError) as error:
-            raise ValueError(f"DVC's cache has not all files of {commit[:10]}: {error}") from error
+            raise ValueError(f"DVC's cache has not all files of {commit[:10]}: {error}{_cache_hint()}") from error
         brought = {each: folder / getattr(paths, each) for each in wanted}
         for each, place in brought.items():
             if each != "robustness" and not place.exists():
-                raise ValueError(f"DVC's cache has not all files of {commit[:10]}: no {getattr(paths, each)}")
+                raise ValueError(
+                    f"DVC's cache has not all files of {commit[:10]}: no {getattr(paths, each)}{_cache_hint()}"
+                )
         yield load(folder / "params.yaml"), replace(paths, **brought)
+
+
+def _cache_hint() -> str:
+    """Where the missing files may be: worktrees share their experiments, but not DVC's cache."""
+    main = git.main_worktree()
+    if main is None:
+        return ""
+    return f"; a linked worktree has a cache of its own: dvc config --local cache.dir '{main / '.dvc' / 'cache'}'"
 
 
 def cached(md5: str) -> Path:

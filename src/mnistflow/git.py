@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["changed_files", "contents", "experiments", "run"]
+__all__ = ["changed_files", "contents", "experiments", "main_worktree", "run"]
 
 
 def run(*arguments: str, text: str = "", folder: Path | None = None) -> str:
@@ -38,6 +38,8 @@ def contents(names: Sequence[str]) -> list[str | None]:
     Raises:
         ValueError: git failed.
     """
+    if not names:  # then there need be no repository
+        return []
     data = io.BytesIO(
         run("cat-file", "--batch", text="".join(f"{name}\n" for name in names)).encode(errors="surrogateescape")
     )
@@ -75,6 +77,18 @@ def changed_files(*places: str) -> list[str]:
     return [entry[3:].removeprefix(top) for entry in entries if entry]
 
 
+def main_worktree() -> Path | None:
+    """The project's folder in the main worktree, where this one is a linked worktree; None where it is not.
+
+    Raises:
+        ValueError: git failed.
+    """
+    own, common = (Path(run("rev-parse", which).rstrip("\n")).resolve() for which in ("--git-dir", "--git-common-dir"))
+    if own == common:
+        return None
+    return common.parent / run("rev-parse", "--show-prefix").rstrip("\n")
+
+
 def _failure(command: str, stderr: str, folder: Path) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[:1]
@@ -82,7 +96,8 @@ def _failure(command: str, stderr: str, folder: Path) -> str:
     if "not a git repository" in first:
         return (
             f"git {command}: {folder} is not in a git repository, which experiments are kept in; make one: "
-            "git init && git add --all && git commit -m start"
+            "git init && git add --all && git commit -m start (`dvc repro` alone needs none after: "
+            "dvc config core.no_scm true)"
         )
     if lock := re.search(r"'(.*\.lock)': File exists", first):
         return (
