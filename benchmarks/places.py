@@ -140,10 +140,12 @@ def with_cache(source: Checkout, checkout: Checkout) -> Checkout:
 
 
 def odd_path(source: Checkout, folder: Path) -> Checkout:
+    """In a folder whose name has to be quoted in addresses."""
     return source.copy(folder / "é #%20 ?&")
 
 
 def moved(source: Checkout, folder: Path) -> Checkout:
+    """Used in one folder, then moved to another."""
     shutil.copytree(source.folder, folder / "one", symlinks=True)
     first = Checkout(folder / "one")
     run(first, (*MNISTFLOW, "run"))  # the store is this folder's now
@@ -151,11 +153,13 @@ def moved(source: Checkout, folder: Path) -> Checkout:
 
 
 def copied(source: Checkout, folder: Path) -> Checkout:
+    """Copied with everything that is in it."""
     shutil.copytree(source.folder, folder / "copy", symlinks=True)
     return Checkout(folder / "copy")
 
 
 def subfolder(source: Checkout, folder: Path) -> Checkout:
+    """A part of a larger repository."""
     project = clone(source, folder / "monorepo" / "project")
     shutil.rmtree(project.folder / ".git")
     top = Checkout(folder / "monorepo")
@@ -166,6 +170,7 @@ def subfolder(source: Checkout, folder: Path) -> Checkout:
 
 
 def submodule(source: Checkout, folder: Path) -> Checkout:
+    """A submodule of another repository."""
     top = Checkout(folder / "super")
     top.folder.mkdir()
     top.git("init", "--quiet")
@@ -175,21 +180,25 @@ def submodule(source: Checkout, folder: Path) -> Checkout:
 
 
 def worktree(source: Checkout, folder: Path) -> Checkout:
+    """A second worktree of a clone."""
     clone(source, folder / "main").git("worktree", "add", "--quiet", str(folder / "linked"), "-b", "other")
     return with_cache(source, Checkout(folder / "linked"))
 
 
 def shallow(source: Checkout, folder: Path) -> Checkout:
+    """A clone of one commit."""
     return with_cache(source, clone(source, folder / "shallow", "--depth", "1"))
 
 
 def detached(source: Checkout, folder: Path) -> Checkout:
+    """A clone with a commit checked out, not a branch."""
     checkout = clone(source, folder / "detached")
     checkout.git("checkout", "--quiet", "--detach", "HEAD")
     return with_cache(source, checkout)
 
 
 def no_identity(source: Checkout, folder: Path) -> Checkout:
+    """A clone whose user git does not know."""
     checkout = with_cache(source, clone(source, folder / "nobody"))
     checkout.git("config", "user.useConfigOnly", "true")
     for name in [name for name in checkout.environment if name.startswith("GIT_")]:
@@ -199,18 +208,21 @@ def no_identity(source: Checkout, folder: Path) -> Checkout:
 
 
 def no_git(source: Checkout, folder: Path) -> Checkout:
+    """The files alone, without a repository."""
     checkout = copied(source, folder)
     shutil.rmtree(checkout.folder / ".git")
     return checkout
 
 
 def no_scm(source: Checkout, folder: Path) -> Checkout:
+    """The files alone, and DVC told so."""
     checkout = no_git(source, folder)
     checkout.dvc("config", "core.no_scm", "true")
     return checkout
 
 
 def clone(source: Checkout, folder: Path, *options: str) -> Checkout:
+    """A clone of what is committed."""
     source.git("clone", "--quiet", *options, source.folder.as_uri(), str(folder))
     return Checkout(folder)
 
