@@ -92,7 +92,7 @@ def tried(checkout: Checkout) -> list[str]:
     Raises:
         AssertionError: one ended with a traceback or without a line, or left something out.
     """
-    outcomes = []
+    outcomes: list[str] = []
     for name, command in COMMANDS.items():
         if name == "`track --all`":
             for left in checkout.folder.glob("mlflow.db*"):

@@ -185,3 +185,18 @@ def test_a_link_leads_to_what_was_brought(tmp_path: Path) -> None:
     assert files.read_json(path) == {"images": str(images)}
     files.note(path, {"images": None, "weights": None})
     assert not path.exists()
+
+
+def test_links_into_the_project_move_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, elsewhere = tmp_path / "one", tmp_path / "elsewhere"
+    for folder in (project / "shapes", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "image").write_text(folder.name)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    for name, target in (("own", project / "shapes"), ("other", elsewhere)):
+        files.link(project / "inputs" / name, target)
+    files.note(project / "links.json", {"own": project / "shapes", "other": elsewhere})
+    assert files.read_json(project / "links.json") == {"own": "shapes", "other": str(elsewhere)}
+    moved = project.rename(tmp_path / "two")
+    assert (moved / "inputs" / "own" / "image").read_text() == "shapes"
+    assert (moved / "inputs" / "other" / "image").read_text() == "elsewhere"

@@ -134,6 +134,8 @@ def _is_alive(process: str) -> bool:
 def link(path: Path, target: Path | None, otherwise: str | None = None) -> None:
     """Make ``path`` a link to what the user brings, an absolute path.
 
+    The link to what is in the project is relative: it goes along when the project is moved or copied.
+
     Args:
         path: of the link.
         target: None if that is nothing.
@@ -143,7 +145,8 @@ def link(path: Path, target: Path | None, otherwise: str | None = None) -> None:
     beside = path.with_name(f".{path.name}.new")
     beside.unlink(missing_ok=True)
     if target is not None:
-        beside.symlink_to(target)
+        within = target.is_relative_to(project_root())
+        beside.symlink_to(os.path.relpath(target, path.parent.resolve()) if within else target)
     elif otherwise is not None:
         beside.write_text(otherwise, encoding="utf-8")
     else:
@@ -153,8 +156,16 @@ def link(path: Path, target: Path | None, otherwise: str | None = None) -> None:
 
 
 def note(path: Path, brought: Mapping[str, Path | None]) -> None:
-    """Write down what the user brings, by name, as JSON; there is no such file where that is nothing."""
-    named = {name: str(target) for name, target in brought.items() if target is not None}
+    """Write down what the user brings, by name, as JSON; there is no such file where that is nothing.
+
+    What is in the project is named by its path from there, so that the note stays true when the project is moved.
+    """
+    root = project_root()
+    named = {
+        name: str(target.relative_to(root) if target.is_relative_to(root) else target)
+        for name, target in brought.items()
+        if target is not None
+    }
     if named:
         write_json(path, named)
     else:
