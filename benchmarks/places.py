@@ -67,10 +67,10 @@ def main() -> None:
                     outcomes[number] = f"says why ({notes.index(outcome) + 1})"
             lines.append(f"| {place} | {' | '.join(outcomes)} |")
             shutil.rmtree(folder)
-    lines += ["", *(f"{number}. `{note}`" for number, note in enumerate(notes, start=1))] if notes else []
-    print("\n".join(lines))
-    if not arguments.only:
-        replace("places", lines)
+            reasons = [f"{number}. `{note}`" for number, note in enumerate(notes, start=1)]
+            if not arguments.only:  # as it is so far, because the next one may end it
+                replace("places", [*lines, "", *reasons])
+    print("\n".join([*lines, "", *reasons]))
 
 
 def prepared(folder: Path) -> Checkout:
