@@ -375,7 +375,11 @@ def _contents(experiments: Sequence[tuple[str, str]], wanted: str | None = None)
     found = []
     for _, name in chosen:
         document, lock = next(texts_of), next(texts_of)
-        if document is not None and lock is not None and (held := content(document, lock, name)) is not None:
+        held = None
+        if document is not None and lock is not None:
+            with contextlib.suppress(ValueError):  # not YAML; it cannot be told what that experiment holds
+                held = content(document, lock, name)
+        if held is not None:
             chosen_params, weights = held
             found.append((name, (weights, digest(texts(chosen_params.chosen())))))
     return found
