@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Checkout
 
-from mnistflow import git
+from mnistflow import experiments, git
 
 # Names are relative to the folder of the project, also where that is a part of its repository.
 PROGRAM = """
@@ -145,3 +145,20 @@ def test_line_endings_stay_under_autocrlf(clean: Checkout, tmp_path: Path) -> No
     assert len(names) > 50
     changed = [name for name in names if (checkout.folder / name).read_bytes() != (clean.folder / name).read_bytes()]
     assert changed == []
+
+
+def test_a_linked_worktree_is_told_where_the_cache_is(
+    untracked: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = in_a_linked_worktree(untracked, tmp_path)
+    monkeypatch.chdir(checkout.folder)
+    head = git.run("rev-parse", "HEAD").strip()
+    cache = tmp_path / "main" / ".dvc" / "cache"
+    with (
+        pytest.raises(ValueError, match=f"dvc config --local cache.dir '{cache}'"),
+        experiments.files(head),
+    ):
+        pytest.fail("there is nothing in its cache")
+    checkout.dvc("config", "--local", "cache.dir", str(untracked.folder / ".dvc" / "cache"))  # as it says
+    with experiments.files(head) as (_, paths):
+        assert paths.weights.is_file()
