@@ -106,7 +106,9 @@ def tried(checkout: Checkout) -> list[str]:
                 assert "temp: run " in output, output
             outcomes.append("works")
         else:
-            line = next(line for line in reversed(output.splitlines()) if line.startswith(("ERROR: ", "mnistflow: ")))
+            lines = output.splitlines()
+            (*_, start) = (i for i, line in enumerate(lines) if line.startswith(("ERROR: ", "mnistflow: ")))
+            line = " ".join(part.strip() for part in lines[start:] if part.strip())[:300]
             outcomes.append(line.replace(str(checkout.folder.resolve()), "PROJECT").replace("|", "/"))
     return outcomes
 
