@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import io
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,14 +24,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+import uvicorn
 from conftest import Checkout, answering, free_port
 from mlflow import MlflowClient
 from numpy.typing import NDArray
 from PIL import Image
+from starlette.types import ASGIApp
 
 from mnistflow import datasets
 from mnistflow.artifacts import read_split
 from mnistflow.files import read_csv
+from mnistflow.predictor import Predictor
+from mnistflow.server import Limits, Offered, Refused, Wish, _Protocol, app
 
 pytestmark = pytest.mark.xdist_group("server")  # one server for all
 
@@ -778,3 +784,102 @@ def test_a_thousand_malformed_requests_break_nothing(server: Server, written: tu
     assert len(answered) > 20 and all(answered)
     assert grown <= 50 * 2**20
     assert server.process.poll() is None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What one request may cost as a whole
+
+
+@pytest.fixture(scope="module")
+def network(serving: Checkout) -> Predictor:
+    """A network, in this process."""
+    path = serving.folder / ".mnistflow" / "onnx"
+    return Predictor(next(iter(sorted(path.rglob("*.onnx")))))
+
+
+def explained(network: Predictor, limits: Limits, *files: bytes, explain: bool = False) -> tuple[int, str]:
+    """Status and text of an answer, within limits of its own."""
+    body, kind = form(*((f"{number}.png", data) for number, data in enumerate(files)))
+    offered = Offered([network], limits)
+    try:
+        return 200, offered.answer(kind, body, Wish((), explain=explain, maps=None, several=True))[0].decode()
+    except Refused as error:
+        return error.status, str(error)
+    finally:
+        offered.threads.shutdown()
+
+
+def test_pixels_of_a_request_are_limited_as_a_whole(network: Predictor) -> None:
+    black = file_of_picture(np.zeros((100, 100), np.uint8))
+    limits = Limits(pixels=10_000, all_pixels=25_000)
+    assert explained(network, limits, black, black)[0] == 200
+    status, said = explained(network, limits, black, black, black)
+    assert status == 413 and "more than the 25,000 pixels that are allowed in one request" in said
+
+
+def test_pictures_are_held_one_after_the_other(network: Predictor) -> None:
+    black = file_of_picture(np.zeros((2000, 2000), np.uint8))  # 4 MB each, once decoded
+    limits = Limits(all_pixels=10**9)
+    explained(network, limits, black)
+    tracemalloc.start()
+    try:
+        explained(network, limits, *[black] * 2)
+        few = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        assert explained(network, limits, *[black] * 12)[0] == 200
+        many = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert many - few < 10 * 2**20
+
+
+def test_digits_of_a_request_are_limited_as_a_whole(network: Predictor, written: tuple[Images, list[str]]) -> None:
+    seven = file_of(written[0][0])
+    assert explained(network, Limits(digits=2), *[seven] * 2)[0] == 200
+    status, said = explained(network, Limits(digits=2), *[seven] * 3)
+    assert status == 413 and "more than the 2 digits that are read in one request" in said
+
+
+def test_the_length_of_an_answer_is_limited(network: Predictor, written: tuple[Images, list[str]]) -> None:
+    seven, limits = file_of(written[0][0]), Limits(answer=15_000)
+    assert explained(network, limits, *[seven] * 9)[0] == 200
+    status, said = explained(network, limits, *[seven] * 9, explain=True)
+    assert status == 413 and "longer than the 15,000 bytes that are allowed" in said
+    status, answer = explained(network, limits, *[seven] * 3, explain=True)
+    assert status == 200 and len(answer) <= 15_000
+
+
+def test_processor_time_of_a_request_is_limited(network: Predictor) -> None:
+    black = file_of_picture(np.zeros((1000, 1000), np.uint8))
+    status, said = explained(network, Limits(cpu_seconds=0.001), *[black] * 3)
+    assert status == 413 and "0.001 seconds of processor time" in said
+
+
+@contextlib.contextmanager
+def in_process(application: ASGIApp) -> Iterator[tuple[int, uvicorn.Server]]:
+    """A server in a thread, with the protocol of `serve`."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        running = uvicorn.Server(uvicorn.Config(application, http=_Protocol, log_level="error", ws="none"))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield listening.getsockname()[1], running
+        finally:
+            running.should_exit = True
+            thread.join()
+
+
+def test_a_client_that_does_not_read_its_answer_is_dropped(
+    network: Predictor, written: tuple[Images, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnistflow.server.WRITE_SECONDS", 0.2)
+    body = arrays([written[0][0].tolist()] * 1000, explain=True)
+    head = f"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    with in_process(app([network], Limits(images=1000))) as (port, running), socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(20)
+        client.connect(("127.0.0.1", port))
+        client.sendall(head.encode() + b"\r\n\r\n" + body)
+        assert client.recv(15) == b"HTTP/1.1 200 OK"
+        wait_for(lambda: not running.server_state.connections)
+        assert not running.server_state.tasks

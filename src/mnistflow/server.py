@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Annotated, Any, Literal
@@ -65,6 +65,8 @@ MOST_DIGITS = 64  # in one picture
 HEAD_BYTES = 16 * 1024  # of a request line with its headers
 HEAD_TOO_LONG = f"the head of the request is longer than the {HEAD_BYTES:,} bytes that are allowed"
 HEAD_SECONDS = 10.0  # for a client to send them
+WRITE_SECONDS = 10.0  # for a client to read CHUNK bytes of an answer
+CHUNK = 128 * 1024
 BODIES_HELD = 16  # times the limit of one, of all requests together
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 
@@ -77,7 +79,11 @@ class Limits:
 
     body: int = 16 * 2**20  # bytes
     pixels: int = 24_000_000  # of one picture
+    all_pixels: int = 240_000_000  # of all pictures in one request
     images: int = 256  # in one request
+    digits: int = 2048  # read in one request, counted once for each network
+    answer: int = 8 * 2**20  # bytes
+    cpu_seconds: float = 20.0  # of processor time for one request
     waiting: int = 128  # requests for answers at once, those that are computed included
     seconds: float = 30.0  # for a client to send its request
 
@@ -208,8 +214,8 @@ class Sent:
     """A picture that came as a file, or an image that came as numbers."""
 
     name: str | None
-    grey: Images  # (H, W)
-    is_array: bool
+    content: bytes | Images  # the file, which is decoded only when its turn comes; an array is (H, W)
+    where: str = ""  # in the request, as the beginning of an error
 
 
 def taken_apart(kind: str, body: bytes, wish: Wish, limits: Limits) -> tuple[list[Sent], Wish]:
@@ -219,7 +225,7 @@ def taken_apart(kind: str, body: bytes, wish: Wish, limits: Limits) -> tuple[lis
         kind: its content-type.
         body: all of it.
         wish: what its query says.
-        limits: of pictures and pixels.
+        limits: of the number of pictures.
 
     Raises:
         Refused: it is not what the content-type says, or more than is allowed.
@@ -238,13 +244,10 @@ def taken_apart(kind: str, body: bytes, wish: Wish, limits: Limits) -> tuple[lis
             f"content-type is {_shown(media) or 'missing'}; send image files as multipart/form-data in the field "
             '`files`, one image as image/*, or arrays as application/json: {"images": [...]}',
         )
-    pictures = []
-    for number, (name, data) in enumerate(files_sent):
-        try:
-            pictures.append(Sent(name, decode(data, most_pixels=limits.pixels), is_array=False))
-        except Unreadable as error:
-            where = f"files[{number}] ({name}): " if name is not None else ""
-            raise Refused(400, f"{where}{error}") from None
+    pictures = [
+        Sent(name, data, "" if name is None else f"files[{number}] ({name}): ")
+        for number, (name, data) in enumerate(files_sent)
+    ]
     return pictures, wish
 
 
@@ -325,7 +328,7 @@ def _from_json(body: bytes, wish: Wish, limits: Limits) -> tuple[list[Sent], Wis
         raise Refused(400, "explain must be true or false")
     if maps is not None and (type(maps) is not int or maps < 0):
         raise Refused(400, "maps must be the number of a digit, from 0 on")
-    pictures = [Sent(None, _array(image, f"images[{number}]"), is_array=True) for number, image in enumerate(given)]
+    pictures = [Sent(None, _array(image, f"images[{number}]")) for number, image in enumerate(given)]
     return pictures, Wish(tuple(named), explain, maps, wish.several)
 
 
@@ -399,17 +402,83 @@ class Offered:
         if wish.maps is not None and len(pictures) > 1:
             raise Refused(400, f"maps are given for one image at a time, and these are {len(pictures)}")
         chosen = [name for name in self.predictors if not wish.models or name in wish.models]
-        answers = [Answer(self.models[name], _read(self.predictors[name], pictures, wish)) for name in chosen]
-        return json.dumps(asdict(Answers(answers)), separators=(",", ":")).encode(), len(pictures)
+        sizes, digits = self._digits(chosen, pictures, wish)
+        answers = [
+            Answer(self.models[name], _read(self.predictors[name], pictures, sizes, digits[name], wish))
+            for name in chosen
+        ]
+        return json.dumps(Answers(answers), default=vars, separators=(",", ":")).encode(), len(pictures)
+
+    def _digits(
+        self, chosen: Sequence[str], pictures: Sequence[Sent], wish: Wish
+    ) -> tuple[list[tuple[int, int]], dict[str, list[tuple[Digit, ...]]]]:
+        """The size of each picture, and the digits in it as each network takes them.
+
+        One picture after the other is decoded, searched and dropped: no more than one is held in full.
+        """
+        limits, started = self.limits, time.thread_time()
+        sizes: list[tuple[int, int]] = []
+        digits: dict[str, list[tuple[Digit, ...]]] = {name: [] for name in chosen}
+        pixels = count = length = 0
+        for number, sent in enumerate(pictures):
+            if time.thread_time() - started > limits.cpu_seconds:
+                raise Refused(
+                    413,
+                    f"the request needs more than the {limits.cpu_seconds:g} seconds of processor time that are "
+                    f"allowed, for {number} of {len(pictures)} pictures already; send smaller images or fewer",
+                )
+            try:
+                given = sent.content
+                grey = decode(given, most_pixels=limits.pixels) if isinstance(given, bytes) else given
+            except Unreadable as error:
+                raise Refused(400, f"{sent.where}{error}") from None
+            sizes.append((grey.shape[0], grey.shape[1]))
+            pixels += grey.size
+            if pixels > limits.all_pixels:
+                raise Refused(
+                    413,
+                    f"the images have more than the {limits.all_pixels:,} pixels that are allowed in one request; "
+                    "send them in several",
+                )
+            for name in chosen:
+                predictor = self.predictors[name]
+                found = _digits(predictor, sent, grey, number, wish.several)
+                digits[name].append(found)
+                count += len(found)
+                length += len(found) * _digit_bytes(predictor.identity, wish)
+            if count > limits.digits:
+                raise Refused(
+                    413,
+                    f"the images have more than the {limits.digits:,} digits that are read in one request, counted "
+                    "once for each model; send them in several",
+                )
+            if length > limits.answer:
+                raise Refused(
+                    413,
+                    f"the answer would be longer than the {limits.answer:,} bytes that are allowed; "
+                    "send the images in several requests, or without explain",
+                )
+        return sizes, digits
 
 
-def _read(predictor: Predictor, pictures: Sequence[Sent], wish: Wish) -> list[Picture]:
+def _digit_bytes(identity: Identity, wish: Wish) -> int:
+    """About how many bytes of JSON are written for one digit."""
+    height, width = identity.image_size
+    names = sum(len(json.dumps(name)) for name in identity.classes)
+    return 400 + names + 24 * len(identity.classes) + (4 * height * width if wish.explain else 0)
+
+
+def _read(
+    predictor: Predictor,
+    pictures: Sequence[Sent],
+    sizes: Sequence[tuple[int, int]],
+    found: Sequence[Sequence[Digit]],
+    wish: Wish,
+) -> list[Picture]:
     """What one network reads in all pictures: all digits in one batch."""
-    found = [_digits(predictor, sent, number, wish.several) for number, sent in enumerate(pictures)]
     named = iter(identified(predictor, [digit for digits in found for digit in digits]))
     read = []
-    for sent, digits in zip(pictures, found, strict=True):
-        height, width = sent.grey.shape
+    for sent, (height, width), digits in zip(pictures, sizes, found, strict=True):
         reads = []
         for number, digit in enumerate(digits):
             maps = predictor.feature_maps(digit.image) if number == wish.maps else None
@@ -424,24 +493,24 @@ def _read(predictor: Predictor, pictures: Sequence[Sent], wish: Wish) -> list[Pi
     return read
 
 
-def _digits(predictor: Predictor, sent: Sent, number: int, several: bool) -> tuple[Digit, ...]:
+def _digits(predictor: Predictor, sent: Sent, grey: Images, number: int, several: bool) -> tuple[Digit, ...]:
     """The digits of a picture, as a network takes them; an array is one digit, unless it is empty."""
-    if not sent.is_array:
-        digits = predictor.read(sent.grey, several=several).digits
+    if isinstance(sent.content, bytes):
+        digits = predictor.read(grey, several=several).digits
         if len(digits) > MOST_DIGITS:
             raise Refused(
                 400,
                 f"files[{number}] has {len(digits)} separate pieces of ink, more than the {MOST_DIGITS} of one picture",
             )
         return digits
-    (height, width), size = sent.grey.shape, predictor.identity.image_size
+    (height, width), size = grey.shape, predictor.identity.image_size
     if (height, width) != size:
         raise Refused(
             400,
             f"images[{number}] has {height} rows of {width} numbers; {predictor.identity.name} takes {size[0]} rows of "
             f"{size[1]}. Other sizes can be sent as image files",
         )
-    return (Digit(sent.grey, Box(0, 0, width, height)),) if sent.grey.any() else ()
+    return (Digit(grey, Box(0, 0, width, height)),) if grey.any() else ()
 
 
 def _layer(name: str, maps: NDArray[np.float32]) -> Layer:
@@ -546,7 +615,7 @@ def app(predictors: Sequence[Predictor], limits: Limits = Limits(), hosts: Itera
             finally:
                 offered.held -= len(body)
         counts.pictures.inc(pictures)
-        return Response(answer, media_type="application/json")
+        return _Answered(answer, offered)
 
     @api.get("/models", summary="What is offered")
     async def models() -> Offer:
@@ -573,6 +642,25 @@ def app(predictors: Sequence[Predictor], limits: Limits = Limits(), hosts: Itera
     for path in pages:
         page(path)
     return _Front(api, counts, None if hosts is None else frozenset(host.lower() for host in hosts))
+
+
+class _Answered(Response):
+    """An answer that is written as fast as its client reads it, and counts as held until then."""
+
+    def __init__(self, answer: bytes, offered: Offered) -> None:
+        super().__init__(answer, media_type="application/json")
+        self.offered = offered
+        offered.held += len(answer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - of its base class
+        answer = bytes(self.body)
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for start in range(0, len(answer), CHUNK):
+                more = start + CHUNK < len(answer)
+                await send({"type": "http.response.body", "body": answer[start : start + CHUNK], "more_body": more})
+        finally:
+            self.offered.held -= len(answer)
 
 
 def _error(status: int, line: str, **headers: str) -> Response:
@@ -721,6 +809,7 @@ class _Protocol(H11Protocol):
     """HTTP/1.1 that tells even the worst request in one line of JSON what was wrong, and waits for no head for ever."""
 
     deadline: asyncio.TimerHandle | None = None
+    unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -731,6 +820,21 @@ class _Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._unwatch()
+        self._read_on()
+
+    def pause_writing(self) -> None:
+        """Give a client that does not read its answer a limited time, then close and drop what was written."""
+        super().pause_writing()
+        self.unread = self.loop.call_later(WRITE_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self.unread is not None:
+            self.unread.cancel()
+            self.unread = None
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
