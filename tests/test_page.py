@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Checkout, answering, free_port
+from conftest import Checkout, answering, free_port, lacking
 from PIL import Image, ImageFilter
 from playwright.sync_api import Browser, Page, expect
 from strokes import drawings
@@ -276,3 +277,72 @@ def test_only_the_last_answer_counts(page: Page) -> None:
     held[0].continue_()  # type: ignore[attr-defined]
     page.wait_for_timeout(400)
     assert read(page) == "1"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Behind a reverse proxy
+
+NGINX = """
+daemon off; pid {folder}/nginx.pid; error_log stderr;
+events {{}}
+http {{
+    access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port};
+        location /proxy/8000/ {{ proxy_pass http://127.0.0.1:{stripped}/; proxy_set_header Host $http_host; }}
+        location /own-host/ {{ proxy_pass http://127.0.0.1:{stripped}/; }}
+        location /whole/ {{ proxy_pass http://127.0.0.1:{whole}; proxy_set_header Host $http_host; }}
+    }}
+}}
+"""
+
+
+@pytest.fixture(scope="module")
+def proxy(serving: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where nginx answers, before two servers: one that sees paths without the prefix, and one with it."""
+    nginx = shutil.which("nginx", path=f"{serving.environment['PATH']}:/usr/sbin")
+    if nginx is None:
+        lacking("needs nginx, as a reverse proxy; on Debian: apt-get install nginx-light")
+    folder, port, stripped, whole = tmp_path_factory.mktemp("nginx"), free_port(), free_port(), free_port()
+    (folder / "nginx.conf").write_text(
+        NGINX.format(folder=folder, port=port, stripped=stripped, whole=whole), encoding="utf-8"
+    )
+    serve = [sys.executable, "-m", "mnistflow", "serve", "--model", FAST, "--model", MLP]
+    environment = {**serving.environment, "PYTHONPATH": "src"}
+    with (
+        answering(
+            [*serve, "--port", str(stripped), "--allowed-host", f"localhost:{port}"],
+            f"http://127.0.0.1:{stripped}/healthz",
+            serving.folder,
+            environment,
+        ),
+        answering(
+            [*serve, "--port", str(whole), "--root-path", "/whole"],
+            f"http://127.0.0.1:{whole}/healthz",
+            serving.folder,
+            environment,
+        ),
+        answering(
+            [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")],
+            f"http://127.0.0.1:{port}/proxy/8000/healthz",
+            folder,
+            environment,
+        ),
+    ):
+        yield f"http://localhost:{port}"
+
+
+@pytest.mark.parametrize("prefix", ["/proxy/8000/", "/own-host/", "/whole/"])
+def test_the_pages_work_behind_a_reverse_proxy(browser: Browser, proxy: str, prefix: str) -> None:
+    with browser.new_context(viewport={"width": 1200, "height": 900}) as context:
+        page = opened(context.new_page(), f"{proxy}{prefix}")
+        draw(page, SEVEN)
+        assert read(page) == "7"
+        page.get_by_role("link", name="The API behind it").click()
+        page.wait_for_selector(SHOWN)
+        expect(page.get_by_role("heading", name="POST /predict")).to_be_visible()
+        expect(page.get_by_text(f"{proxy}{prefix}predict").first).to_be_visible()
+        page.get_by_role("link", name="Draw a digit").click()
+        page.wait_for_selector(SHOWN)
+        assert page.url == f"{proxy}{prefix}"

@@ -787,6 +787,77 @@ def test_a_thousand_malformed_requests_break_nothing(server: Server, written: tu
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# By which names it is called
+
+
+def test_a_server_for_everybody_is_called_by_addresses_and_given_names_alone(serving: Checkout) -> None:
+    port, running = started(serving, *FAST, "--host", "0.0.0.0", "--allowed-host", "digits.example")
+    with running as process:
+        server = Server(port, process)
+        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "digits.example.evil.example"):
+            status, _, answer = server.ask("GET", "/healthz", None, host=host)
+            assert status == 421 and "--allowed-host" in json.loads(answer)["error"], host
+        for host in (
+            "192.0.2.7",
+            "192.0.2.7:80",
+            "[2001:db8::1]:80",
+            "localhost",
+            socket.gethostname(),
+            "Digits.Example:80",
+        ):
+            assert server.ask("GET", "/healthz", None, host=host)[0] == 200, host
+        for origin, status in (
+            ("https://digits.example", 200),
+            ("http://evil.example", 403),
+            ("http://localhost:1", 403),
+        ):
+            assert server.ask("GET", "/healthz", None, origin=origin)[0] == status, origin
+
+
+def test_a_target_in_absolute_form_is_its_path_and_its_host(server: Server) -> None:
+    for target, host, status in (
+        (f"http://localhost:{server.port}/healthz", "localhost", 200),
+        ("HTTP://127.0.0.1/healthz", "evil.example", 200),  # the target counts, whatever the header says
+        ("http://localhost/models?x=1", "localhost", 200),
+        ("http://localhost", "localhost", 200),
+        ("http://localhost/no/such/place", "localhost", 404),
+        ("http://evil.example/healthz", "localhost", 421),
+        ("http://[::1/healthz", "localhost", 400),
+    ):
+        answer = server.raw(f"GET {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode()), (target, answer)
+
+
+def test_clients_that_keep_their_connection_lose_no_request_while_it_ends(serving: Checkout) -> None:
+    port, running = started(serving, *FAST)
+    announced: list[bool] = []
+    begun = threading.Barrier(21)
+
+    def keep_asking() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection.connect()
+        begun.wait()
+        while True:
+            connection.request("GET", "/healthz")
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200 or response.getheader("connection") == "close":
+                announced.append(response.status == 200)
+                return
+
+    with running as process:
+        clients = [threading.Thread(target=keep_asking) for _ in range(20)]
+        for client in clients:
+            client.start()
+        begun.wait()
+        process.send_signal(signal.SIGTERM)
+        for client in clients:
+            client.join()
+        assert announced == [True] * 20
+        assert process.wait(10) == 0
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # What one request may cost as a whole
 
 

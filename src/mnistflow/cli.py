@@ -9,6 +9,7 @@ import gc
 import inspect
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -114,6 +115,22 @@ def main() -> None:
     command.add_argument("--recorded", type=_count, default=0, metavar="N", help="the N best recorded runs as well")
     command.add_argument(
         "--host", default="127.0.0.1", help="0.0.0.0: everybody who reaches this machine (default: %(default)s)"
+    )
+    command.add_argument(
+        "--allowed-host",
+        dest="allowed_hosts",
+        type=_host_name,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a further name that it is called by, of a reverse proxy for example; again for another one",
+    )
+    command.add_argument(
+        "--root-path",
+        type=_root_path,
+        default="",
+        metavar="PATH",
+        help="the prefix that a reverse proxy serves it under: /proxy/8000",
     )
     command.add_argument("--port", type=_port, default=8000, help="0: any that is free (default: %(default)s)")
     command.add_argument(
@@ -531,6 +548,8 @@ def serve(
     recorded: int,
     host: str,
     port: int,
+    allowed_hosts: Sequence[str],
+    root_path: str,
     most_megabytes: int,
     most_pixels: int,
     most_images: int,
@@ -549,7 +568,14 @@ def serve(
         if not best:
             raise ValueError(f"no complete run is recorded in {_store()}; `dvc repro` records one")
         wanted += [run.id for run in best[:recorded]]
-    server.serve([catalogue.open_predictor(each) for each in wanted or [None]], host=host, port=port, limits=limits)
+    server.serve(
+        [catalogue.open_predictor(each) for each in wanted or [None]],
+        host=host,
+        port=port,
+        limits=limits,
+        allowed_hosts=allowed_hosts,
+        root_path=root_path,
+    )
 
 
 def data_export(directory: Path, dataset: str | None) -> None:
@@ -729,6 +755,20 @@ def _name_study(study: Study) -> None:
         found = [(row.entry.name, result.weights, result.chosen) for row in rows for result in row.results]
         count, page = tracking.name_study(settings, study.name, found)
         print(f"{count} MLflow runs carry the tag study.{study.name}: {page}")
+
+
+def _host_name(text: str) -> str:
+    """A host, ``name`` or ``name:port``, for argparse."""
+    if not re.fullmatch(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be a host name such as example.org or example.org:8080, not {text!r}")
+    return text
+
+
+def _root_path(text: str) -> str:
+    """A path prefix, for argparse: without the slash at its end."""
+    if not re.fullmatch(r"(/[\w.~%-]+)*/?", text):
+        raise argparse.ArgumentTypeError(f"must be a path such as /proxy/8000, not {text!r}")
+    return text.rstrip("/")
 
 
 def _port(text: str) -> int:

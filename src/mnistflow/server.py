@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import h11
 import numpy as np
@@ -65,6 +65,7 @@ MOST_DIGITS = 64  # in one picture
 HEAD_BYTES = 16 * 1024  # of a request line with its headers
 HEAD_TOO_LONG = f"the head of the request is longer than the {HEAD_BYTES:,} bytes that are allowed"
 HEAD_SECONDS = 10.0  # for a client to send them
+ENDING_SECONDS = 1.0  # for clients to ask once more on connections that they keep, and be told that it ends
 WRITE_SECONDS = 10.0  # for a client to read CHUNK bytes of an answer
 CHUNK = 128 * 1024
 BODIES_HELD = 16  # times the limit of one, of all requests together
@@ -525,14 +526,24 @@ def _layer(name: str, maps: NDArray[np.float32]) -> Layer:
 # HTTP
 
 
-def app(predictors: Sequence[Predictor], limits: Limits = Limits(), hosts: Iterable[str] | None = None) -> ASGIApp:
+def app(
+    predictors: Sequence[Predictor],
+    limits: Limits = Limits(),
+    hosts: Iterable[str] | None = None,
+    *,
+    allowed_hosts: Iterable[str] = (),
+    root_path: str = "",
+) -> ASGIApp:
     """Make the application.
 
     Args:
         predictors: the networks that are offered, one or more.
         limits: of a request.
-        hosts: names by which it may be called, beside addresses of this machine itself: a page from elsewhere
-            that had its own name point here would otherwise be of the same origin. ``None``: any.
+        hosts: names by which it may be called, beside IP addresses: a page from elsewhere that had its own name point
+            here would otherwise be of the same origin. ``None``: any.
+        allowed_hosts: further names, ``name`` or ``name:port``, that a reverse proxy is called by: pages that come from
+            there may ask this server even where the proxy sends another Host.
+        root_path: the path prefix of a reverse proxy, ``/proxy/8000`` say, whether the proxy passes it on or not.
 
     Raises:
         ValueError: a network is offered twice.
@@ -552,6 +563,7 @@ def app(predictors: Sequence[Predictor], limits: Limits = Limits(), hosts: Itera
         version=__version__,
         description="Reads handwritten digits.",
         lifespan=lifespan,
+        root_path=root_path,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -641,7 +653,8 @@ def app(predictors: Sequence[Predictor], limits: Limits = Limits(), hosts: Itera
 
     for path in pages:
         page(path)
-    return _Front(api, counts, None if hosts is None else frozenset(host.lower() for host in hosts))
+    allowed = frozenset(host.lower() for host in allowed_hosts)
+    return _Front(api, counts, None if hosts is None else allowed.union(host.lower() for host in hosts), allowed)
 
 
 class _Answered(Response):
@@ -755,10 +768,11 @@ class Counts:
 class _Front:
     """What happens to every request before and after the application: who may ask, headers, figures."""
 
-    def __init__(self, inner: FastAPI, counts: Counts, hosts: frozenset[str] | None) -> None:
+    def __init__(self, inner: FastAPI, counts: Counts, hosts: frozenset[str] | None, allowed: frozenset[str]) -> None:
         self.inner = inner
         self.counts = counts
         self.hosts = hosts
+        self.allowed = allowed
         self.paths = {*PAGES, "/predict", "/models", "/healthz", "/metrics", "/openapi.json"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -766,7 +780,9 @@ class _Front:
             await self.inner(scope, receive, send)
             return
         started, status = time.perf_counter(), 499  # the client went away
-        path = scope["path"] if scope["path"] in self.paths else "other"
+        refused = self._unwelcome(scope)
+        path = scope["path"].removeprefix(self.inner.root_path)
+        path = path if path in self.paths else "other"
 
         async def sent(message: Message) -> None:
             nonlocal status
@@ -780,8 +796,8 @@ class _Front:
 
         with self.counts.under_way.track_inprogress():
             try:
-                if line := self._unwelcome(scope):
-                    await _error(*line)(scope, receive, sent)
+                if refused:
+                    await _error(*refused)(scope, receive, sent)
                 else:
                     await self.inner(scope, receive, sent)
             finally:
@@ -789,20 +805,37 @@ class _Front:
                 self.counts.seconds.labels(path).observe(time.perf_counter() - started)
 
     def _unwelcome(self, scope: Scope) -> tuple[int, str] | None:
-        """Why a request is not answered, whatever it asks: it came by another name, or from another page."""
+        """Why a request is not answered, whatever it asks: it came by another name, or from another page.
+
+        A target in absolute form (``GET http://host/path``) becomes the path, and its host counts (RFC 9112, 3.2.2).
+        """
         headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
         if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope["raw_path"]) > HEAD_BYTES:
             return 431, HEAD_TOO_LONG  # the parser counts only what comes in pieces
         try:
+            if scope["path"].lower().startswith(("http://", "https://")):
+                target = urlsplit(scope["raw_path"].decode("ascii"))
+                host = target.netloc.lower()
+                scope["path"], scope["raw_path"] = unquote(target.path) or "/", target.path.encode() or b"/"
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
             return 400, f"the header host is {_shown(host)!r}, which is no host"
-        if self.hosts is not None and name not in self.hosts:
-            return 421, f"this server is not called {_shown(name)!r}; start it with --host, or call it by its address"
-        if origin is not None and origin.partition("://")[2] != host:
+        if self.hosts is not None and not ({name, host} & self.hosts or _is_address(name)):
+            return 421, f"this server is not called {_shown(name)!r}; start it with --allowed-host {_shown(name)}"
+        asking = "" if origin is None else origin.partition("://")[2]
+        if origin is not None and asking != host and not {asking, asking.rpartition(":")[0]} & self.allowed:
             return 403, f"a page of {_shown(origin)} may not ask this server"
         return None
+
+
+def _is_address(name: str) -> bool:
+    """Whether a host is an IP address, which DNS rebinding cannot forge: it needs a name."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class _Protocol(H11Protocol):
@@ -821,6 +854,21 @@ class _Protocol(H11Protocol):
         super().connection_lost(exc)
         self._unwatch()
         self._read_on()
+
+    def shutdown(self) -> None:
+        """Announce with the next answer that the connection ends; close one that nothing is asked on a little later."""
+        close, state = (b"connection", b"close"), self.server_state
+        if close not in state.default_headers:
+            state.default_headers = [*state.default_headers, close]
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(ENDING_SECONDS, self._end)
+        else:
+            self.cycle.default_headers = state.default_headers
+            super().shutdown()
+
+    def _end(self) -> None:
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def pause_writing(self) -> None:
         """Give a client that does not read its answer a limited time, then close and drop what was written."""
@@ -884,7 +932,15 @@ class _Protocol(H11Protocol):
         self.transport.close()
 
 
-def serve(predictors: Sequence[Predictor], *, host: str, port: int, limits: Limits) -> None:
+def serve(
+    predictors: Sequence[Predictor],
+    *,
+    host: str,
+    port: int,
+    limits: Limits,
+    allowed_hosts: Sequence[str] = (),
+    root_path: str = "",
+) -> None:
     """Serve until SIGINT or SIGTERM, and finish what is under way then.
 
     Args:
@@ -892,17 +948,18 @@ def serve(predictors: Sequence[Predictor], *, host: str, port: int, limits: Limi
         host: a name or an address of this machine; ``0.0.0.0`` or ``::`` for all of them.
         port: 0 for any that is free.
         limits: of a request.
+        allowed_hosts: further names that it answers to; see :func:`app`.
+        root_path: the path prefix of a reverse proxy; see :func:`app`.
 
     Raises:
         ValueError: there is no such host here, or the port is taken.
     """
     with _listening(host, port) as listening:
         address, number = listening.getsockname()[:2]
-        hosts = None
-        if not ipaddress.ip_address(address).is_unspecified:
-            hosts = {"localhost", "127.0.0.1", "::1", host, address}
+        everywhere = ipaddress.ip_address(address).is_unspecified
+        hosts = {"localhost", socket.gethostname() if everywhere else host}
         config = uvicorn.Config(
-            app(predictors, limits, hosts),
+            app(predictors, limits, hosts, allowed_hosts=allowed_hosts, root_path=root_path),
             http=_Protocol,
             ws="none",
             loop="asyncio",
@@ -920,6 +977,11 @@ def serve(predictors: Sequence[Predictor], *, host: str, port: int, limits: Limi
             )
             print(f"{identity.name}{accuracy}")
         shown = f"[{address}]" if ":" in address else address
+        if everywhere:
+            names = ", ".join(sorted({*hosts, *allowed_hosts}))
+            print(
+                f"everybody who reaches this machine may ask, by an IP address or as {names}; more: --allowed-host NAME"
+            )
         print(f"draw at http://{shown}:{number}/  (API: /docs; Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again, after it has stopped
             uvicorn.Server(config).run(sockets=[listening])

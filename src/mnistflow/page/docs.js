@@ -1,4 +1,4 @@
-// /openapi.json as a page: paths, what they take, what they answer, and the types that these are made of.
+// openapi.json as a page: paths, what they take, what they answer, and the types that these are made of.
 
 function element(tag, text = "", ...children) {
   const made = document.createElement(tag);
@@ -30,14 +30,14 @@ function bodies(content) {
   return Object.entries(content ?? {}).map(([kind, each]) => [kind, type(each.schema)]);
 }
 
-const origin = location.origin;
+const address = new URL(".", location.href).href; // ends with /
 const EXAMPLES = {
   "/predict": [
-    `curl -F files=@seven.png -F files=@postcode.jpg ${origin}/predict`,
-    `curl -H 'content-type: image/png' --data-binary @seven.png '${origin}/predict?explain=true'`,
+    `curl -F files=@seven.png -F files=@postcode.jpg ${address}predict`,
+    `curl -H 'content-type: image/png' --data-binary @seven.png '${address}predict?explain=true'`,
   ],
 };
-const api = await (await fetch("/openapi.json")).json();
+const api = await (await fetch("openapi.json")).json();
 const schemas = { ...api.components?.schemas };
 const place = document.getElementById("paths");
 for (const [path, methods] of Object.entries(api.paths)) {

@@ -235,7 +235,7 @@ async function ask() {
     if (mine !== asked) return;
     const query = new URLSearchParams([["explain", "true"], ["maps", chosen], ...wanted().map(name => ["model", name])]);
     const kind = body.type.startsWith("image/") ? body.type : "application/octet-stream";
-    const response = await fetch(`/predict?${query}`,
+    const response = await fetch(`predict?${query}`,
       { method: "POST", body, headers: { "content-type": kind }, signal: abort.signal });
     const answer = await response.json();
     if (response.ok) found = answer.answers.map(each => ({ model: each.model, picture: each.pictures[0] }));
@@ -402,7 +402,7 @@ function outline(picture, now) {
 async function start() {
   show();
   try {
-    models = (await (await fetch("/models")).json()).models;
+    models = (await (await fetch("models")).json()).models;
   } catch {
     problem("The server does not answer; `mnistflow serve` may have ended.");
     return;
