@@ -283,7 +283,7 @@ def test_only_the_last_answer_counts(page: Page) -> None:
 # Behind a reverse proxy
 
 NGINX = """
-daemon off; pid {folder}/nginx.pid; error_log stderr;
+daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr;
 events {{}}
 http {{
     access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
