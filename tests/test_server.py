@@ -930,6 +930,7 @@ def test_processor_time_of_a_request_is_limited(network: Predictor) -> None:
 def in_process(application: ASGIApp) -> Iterator[tuple[int, uvicorn.Server]]:
     """A server in a thread, with the protocol of `serve`."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # or the system would take a whole answer
         running = uvicorn.Server(uvicorn.Config(application, http=_Protocol, log_level="error", ws="none"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
         thread.start()
