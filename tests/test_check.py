@@ -210,6 +210,27 @@ def test_weights_that_training_cannot_start_from_are_refused(
         assert str(message) in problem
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "registered_model: mnistflow",
+            "registered_model: a/b",
+            "tracking.registered_model: 'a/b' cannot name a model",
+        ),
+        ("registered_model: mnistflow", "registered_model: 'a:b'", "tracking.registered_model: 'a:b' cannot name a"),
+        ("uri:\n", "uri: foo://bar\n", "tracking.uri: MLflow has no store at foo://; take http://, "),
+        ("uri:\n", "uri: postgresql+psycopg2://a:b@host/db\n", None),
+        ("uri:\n", "uri: ./runs\n", None),
+        ("uri:\n", "uri: sqlite:///other.db\n", None),
+    ],
+)
+def test_a_store_that_could_never_record_is_refused(params: Path, old: str, new: str, message: str | None) -> None:
+    found = after(params, (old, new))
+    assert len(found) == (message is not None)
+    assert all(problem.startswith(str(message)) for problem in found)
+
+
 @pytest.mark.parametrize("block", ["preprocess", "train", "evaluate"])
 def test_a_device_that_is_not_there_is_refused(params: Path, block: str) -> None:
     wanted = f"cuda:{torch.cuda.device_count()}"

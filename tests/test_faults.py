@@ -133,6 +133,24 @@ def test_a_disk_that_is_full_or_read_only_is_one_line_and_costs_nothing(
     assert ("train: goes on after the end of epoch 2" in output) == (stage == "train")
 
 
+def test_a_read_only_folder_for_checkpoints_costs_warnings_alone(
+    workspace: Checkout, mounted: Callable[[Path, str], Callable[[], None]]
+) -> None:
+    unmount = mounted(workspace.folder / ".mnistflow", "ro")
+    assert "Traceback" not in workspace.run(sys.executable, "stages/check.py")
+    unmount()
+    for stage in ("train", "evaluate", "plot"):
+        expected = digests(workspace, stage)
+        unmount = mounted(workspace.folder / ".mnistflow", "ro")
+        output = workspace.run(sys.executable, f"stages/{stage}.py")
+        unmount()
+        assert "Traceback" not in output
+        if stage == "train":
+            assert output.count("train: warning: no checkpoint: ") == 1
+            assert output.count("warning: durations are not noted: ") == 1
+        assert digests(workspace, stage) == expected
+
+
 def test_two_repros_and_an_experiment_at_once_do_not_meet(workspace: Checkout) -> None:
     longer(workspace, 6)
     first = start(workspace, ["dvc", "repro"])

@@ -29,9 +29,10 @@ from mlflow.entities import Run
 from mnistflow import models, tracking
 from mnistflow.artifacts import read_split
 from mnistflow.files import read_csv, read_json, sha256
-from mnistflow.params import Params, load
+from mnistflow.params import Params, Tracking, load
 from mnistflow.paths import Paths
 from mnistflow.report import FIGURES
+from mnistflow.tracking.store import keep_ui_port, link, without_passwords
 
 TRACK = (sys.executable, "-m", "mnistflow", "track")
 
@@ -304,6 +305,62 @@ def test_a_store_that_fails_costs_training_one_warning(
     assert output.count("tracking: warning: ") == 1
     assert f"tracking: warning: {uri} did not take the record" in output
     assert weights.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://user:SECRET@host/db",
+        "postgresql://user:SEC/RET@SECRET@host:5432/db",
+        "http://SECRET@host/api",
+        "mysql+pymysql://user:SECRET@host/db?charset=utf8&ssl_key=SECRET&a=b",
+        "postgresql://host/db?user=me&password=SECRET",
+        "postgresql://host/db?sslpassword=SECRET;x=1",
+        "https://host/?access_token=SECRET",
+    ],
+)
+def test_no_password_of_an_address_is_printed(address: str) -> None:
+    for text in (address, f"(OperationalError) cannot reach {address}: refused"):
+        shown = without_passwords(text)
+        assert "SECRET" not in shown
+        assert "SEC/RET" not in shown
+        assert "host" in shown
+
+
+def test_a_deleted_experiment_is_named_with_the_way_back(recorded: Checkout) -> None:
+    client, (run,) = runs_of(recorded)
+    client.delete_experiment(run.info.experiment_id)
+    output = recorded.run(*TRACK, status=1, PYTHONPATH="src")
+    assert f"mlflow experiments restore --experiment-id {run.info.experiment_id}" in output
+    assert "tracking.experiment in params.yaml" in output
+    assert "Traceback" not in output
+    client.restore_experiment(run.info.experiment_id)
+    assert f"recorded as run {run.info.run_id}" in recorded.run(*TRACK, PYTHONPATH="src")
+
+
+def test_a_ui_that_cannot_start_is_one_line(recorded: Checkout) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        output = recorded.mnistflow("ui", "--port", str(port), status=1)
+    assert (
+        output == f"mnistflow: port {port} cannot be used (Address already in use); name another: --port {port + 1}\n"
+    )
+    with contextlib.closing(sqlite3.connect(recorded.folder / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    output = recorded.mnistflow("ui", "--port", str(free_port()), status=1)
+    assert output.startswith("mnistflow: sqlite:///")
+    assert "cannot be opened" in output
+    assert "mlflow db upgrade" in output
+    assert output.count("\n") == 1
+
+
+def test_links_lead_to_the_port_that_the_ui_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    settings = Tracking(enabled=True, uri=None, experiment="mnistflow")
+    assert link(settings, "1", "abc") == "http://127.0.0.1:5000/#/experiments/1/runs/abc"
+    keep_ui_port(6001)
+    assert link(settings, "1", "abc") == "http://127.0.0.1:6001/#/experiments/1/runs/abc"
 
 
 def models_of(client: MlflowClient, run: Run) -> list[str]:

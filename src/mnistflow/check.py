@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from mnistflow import datasets, params, tracking
 from mnistflow.datasets import DATASETS, Dataset
 from mnistflow.files import named_path, project_root, read_yaml, sha256
-from mnistflow.params import Params, argument_problems, nearest
+from mnistflow.params import Params, Tracking, argument_problems, nearest
 from mnistflow.paths import Paths
 from mnistflow.provenance import PACKAGE, closure, digest
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and most of what is checked 
     from mnistflow.models import ImageShape
 
 __all__ = ["dataset_problems", "document_problems", "problems", "start_weights"]
+
+STORES = ("http", "https", "sqlite", "mysql", "postgresql", "mssql", "file", "databricks")  # that MLflow brings along
 
 
 def problems(path: Path) -> list[str]:
@@ -65,6 +67,7 @@ def document_problems(document: JsonValue) -> list[str]:
     if chosen is not None:
         if "robustness" not in chosen.evaluate.model_fields_set:  # DVC would say so after deleting outputs
             found.append("evaluate.robustness: is missing; write true, or false (it may be from an older version)")
+        found += _tracking_problems(chosen.tracking)
         found += _device_problems(chosen)
         if not found and image_shape is not None:
             found += _memory_problems(chosen, image_shape, dataset, parameters)
@@ -256,6 +259,22 @@ def _split_problems(chosen: Params, dataset: Dataset) -> list[str]:
         f"preprocess.validation_size: {size} of {chosen.dataset}'s {total} training images is {held_out}; "
         f"take 0, or {classes} to {total - classes} of them"
     ]
+
+
+def _tracking_problems(settings: Tracking) -> list[str]:
+    """What MLflow would refuse each time: nothing would ever be recorded."""
+    found = []
+    name = settings.registered_model
+    if name is not None and (re.search("[/:@']", name) or not name.strip() or name in (".", "..")):
+        found.append(f"tracking.registered_model: {name!r} cannot name a model; take a name without / : @ and '")
+    scheme, address, _ = (settings.uri or "").partition("://")
+    plugins = {point.name for point in entry_points(group="mlflow.tracking_store")}
+    if address and scheme.partition("+")[0] not in (*STORES, *plugins):
+        known = ", ".join(f"{each}://" for each in STORES)
+        found.append(
+            f"tracking.uri: MLflow has no store at {scheme}://; take {known}, a folder, or null for mlflow.db here"
+        )
+    return found
 
 
 def _device_problems(chosen: Params) -> list[str]:

@@ -47,14 +47,19 @@ class Checkpoint:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep others from running the same training; wait for one that does."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Keep others from running the same training; wait for one that does.
+
+        Where nothing can be written, training runs all the same, without checkpoints and without the lock.
+        """
         lock = FileLock(self.path.with_suffix(".lock"))
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
             print("train: the same training is under way in another process; waiting for it to end", flush=True)
             lock.acquire()
+        except OSError as error:
+            self._warn(error)
         self._saved = time.monotonic()
         try:
             yield
@@ -74,9 +79,12 @@ class Checkpoint:
         try:
             write_tensors(self.path, _tensors(state, self.device), {"key": self.key, **_metadata(state)})
         except OSError as error:
-            if not self._failed:
-                print(f"train: warning: no checkpoint: {error}; training goes on without", flush=True)
-            self._failed = True
+            self._warn(error)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._failed:
+            print(f"train: warning: no checkpoint: {error}; training goes on without", flush=True)
+        self._failed = True
 
     def restore(self, state: State) -> bool:
         """Bring a fresh state to where the checkpoint was written, and the random states of this process.
@@ -95,15 +103,17 @@ class Checkpoint:
             _restore(state, tensors, metadata, self.device)
         except ValueError as error:
             aside = self.path.with_suffix(".damaged")
-            self.path.replace(aside)
+            with contextlib.suppress(OSError):  # where nothing can be written, it stays
+                self.path.replace(aside)
             print(f"train: warning: the checkpoint is not used: {error}; set aside as {aside}", flush=True)
             return False
         return True
 
     def remove(self) -> None:
         """Take the checkpoint away: the training has come to its end, or to nothing."""
-        remove(self.path)
-        self.path.with_suffix(".lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # one that cannot be removed is found complete by the next training
+            remove(self.path)
+            self.path.with_suffix(".lock").unlink(missing_ok=True)
 
 
 def _tensors(state: State, device: torch.device) -> dict[str, Tensor]:

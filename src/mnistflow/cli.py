@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -80,7 +81,7 @@ def main() -> None:
     command.add_argument("--images", type=_count, metavar="N", help="no more than so many (default: all)")
     command.add_argument("--json", dest="as_json", action="store_true", help="as one JSON object")
     command = _command(commands, "ui", ui)
-    command.add_argument("--port", type=int, default=5000, help="on 127.0.0.1 (default: %(default)s)")
+    command.add_argument("--port", type=_port, default=5000, help="on 127.0.0.1 (default: %(default)s)")
 
     command = _command(commands, "predict", predict)
     command.add_argument("files", nargs="+", metavar="FILE", help="pictures, folders, patterns; - for standard input")
@@ -449,13 +450,25 @@ def _store() -> str:
 
 def ui(port: int) -> None:
     """Open the MLflow UI over this project's runs, on 127.0.0.1."""
-    from mnistflow.tracking import repair_locations, shown_uri, store_uri
+    from mnistflow.tracking import connect, failure, keep_ui_port, shown_uri, store_uri
 
     settings = load().tracking
     uri = store_uri(settings)
     if uri.startswith("http"):
         raise ValueError(f"runs are recorded on a server, which has its own UI: {shown_uri(settings)}")
-    repair_locations(settings)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ValueError(
+                f"port {port} cannot be used ({error.strerror}); name another: --port {port + 1}"
+            ) from None
+    try:
+        connect(settings)  # makes the store, or says why it cannot be opened
+    except Exception as error:
+        raise ValueError(failure(settings, "cannot be opened", error)) from error
+    keep_ui_port(port)
     os.chdir(project_root())
     # One reader needs one process, and none of the eight that wait for jobs of language models.
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")

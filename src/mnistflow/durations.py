@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 from mnistflow.files import project_root
@@ -27,10 +29,13 @@ def note(subject: str, **took: object) -> None:
         took: durations by name, in seconds, and what follows from them.
     """
     path = _log()
-    path.parent.mkdir(exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        # One write of one line: others may append at the same time.
-        file.write(json.dumps({SUBJECT: subject, **took}) + "\n")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            # One write of one line: others may append at the same time.
+            file.write(json.dumps({SUBJECT: subject, **took}) + "\n")
+    except OSError as error:  # durations are worth having, and no stage fails for them
+        _warn(f"durations are not noted: {error}")
 
 
 def of(subject: str) -> dict[str, object]:
@@ -59,6 +64,12 @@ def _rows() -> list[dict[str, object]]:
             if isinstance(row, dict) and SUBJECT in row:
                 rows.append(row)
     return rows
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Once for each message."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def _log() -> Path:

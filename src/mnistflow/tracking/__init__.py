@@ -25,7 +25,7 @@ from mnistflow.tracking.runs import (
     texts,
     weights_of,
 )
-from mnistflow.tracking.store import lock, repair_locations, shown_uri, store_uri
+from mnistflow.tracking.store import connect, failure, keep_ui_port, lock, repair_locations, shown_uri, store_uri
 
 __all__ = [
     "Found",
@@ -34,9 +34,12 @@ __all__ = [
     "Record",
     "attach",
     "committed_params",
+    "connect",
     "content",
+    "failure",
     "find",
     "graph_of",
+    "keep_ui_port",
     "listed",
     "lock",
     "name_experiments",

@@ -32,7 +32,7 @@ def export(weights: Path, model: Path, graph: Path) -> str | None:
     Args:
         weights: what :func:`mnistflow.models.save` wrote.
         model: the folder to write MLflow's model into; must not exist.
-        graph: the file to write the graph to, unless it is there.
+        graph: the file to write the graph to, unless it is there; where that cannot be written, it goes beside the model.
 
     Returns:
         Why there is no graph, if the network has none: one of one's own, say, with an operation that ONNX lacks.
@@ -94,7 +94,10 @@ def _export(weights: Path, model: Path, graph: Path, sender: Connection, message
         missing = None
         if not graph.is_file():
             try:
-                exporting.onnx_of(weights, graph)
+                try:
+                    exporting.onnx_of(weights, graph)
+                except OSError:  # nothing can be kept there
+                    exporting.onnx_of(weights, model.parent / graph.name)
             except ValueError as error:
                 missing = str(error)
         sender.send((missing,))

@@ -320,8 +320,8 @@ class Record:
         if tags.EVALUATED not in self._run.data.tags:
             self._evaluation()
         self._client.log_artifacts(self._run.info.run_id, str(self.paths.figures), "figures")
-        self._client.set_terminated(self._run.info.run_id, "FINISHED")
         registry.consider(self._client, self.params.tracking, self._client.get_run(self._run.info.run_id))
+        self._client.set_terminated(self._run.info.run_id, "FINISHED")  # last: then nothing is missing
 
     def _is_drawn(self) -> bool:
         """Whether the figures are those of these predictions already, so that DVC has no reason to draw them again."""
@@ -425,7 +425,8 @@ class Record:
             if missing := archive.export(self.paths.weights, folder, graph):
                 print(f"tracking: warning: without an ONNX graph: {missing}", file=sys.stderr, flush=True)
             else:
-                named = Path(shutil.copy(graph, Path(name, "model.onnx")))
+                made = graph if graph.is_file() else Path(name, graph.name)
+                named = Path(shutil.copy(made, Path(name, "model.onnx")))
                 self._client.log_artifact(self._run.info.run_id, str(named), "onnx")
             self._tag(
                 {tags.MODEL_SHA256: sha256(folder / "data" / "model.pt2"), tags.MODEL: self._upload_model(folder)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ __all__ = [
     "ALL_RUNS",
     "connect",
     "failure",
+    "keep_ui_port",
     "link",
     "lock",
     "probe",
@@ -31,9 +33,12 @@ __all__ = [
     "store_uri",
     "table_link",
     "view",
+    "without_passwords",
 ]
 
 LOCK_SECONDS = 60
+SECRET = r"[\w.-]*(?:password|passwd|pwd|pass|token|secret|key|credential)[\w.-]*"  # names in the query of an address
+UI_PORT = 5000  # of `mnistflow ui`, where none was named
 ALL_RUNS = "all-runs"  # the name of a view
 PROBE_SECONDS = 3  # a server that takes longer to say that it is there counts as away
 
@@ -98,6 +103,11 @@ def connect(tracking: Tracking) -> tuple[MlflowClient, str]:
     with lock("store"):  # several processes that set up one new database break each other
         client = MlflowClient(uri)
         experiment = client.get_experiment_by_name(tracking.experiment)
+        if experiment is not None and experiment.lifecycle_stage == "deleted":
+            raise ValueError(
+                f"its experiment {tracking.experiment!r} is deleted; bring it back: mlflow experiments restore "
+                f"--experiment-id {experiment.experiment_id}, or name another: tracking.experiment in params.yaml"
+            )
         if experiment is not None:
             return client, experiment.experiment_id
         # MLflow's own default is relative to the folder of whoever comes first.
@@ -157,19 +167,40 @@ def table_link(tracking: Tracking, experiment: str, name: str) -> str:
 
 
 def _server(tracking: Tracking) -> str:
-    return shown_uri(tracking).rstrip("/") if store_uri(tracking).startswith("http") else "http://127.0.0.1:5000"
+    return (
+        shown_uri(tracking).rstrip("/") if store_uri(tracking).startswith("http") else f"http://127.0.0.1:{_ui_port()}"
+    )
+
+
+def keep_ui_port(port: int) -> None:
+    """Remember the port of the UI that is being started, for the links that are printed from now on."""
+    with contextlib.suppress(OSError):  # links then lead to the usual port
+        path = project_root() / ".mnistflow" / "ui-port"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(str(port), encoding="utf-8")
+
+
+def _ui_port() -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int((project_root() / ".mnistflow" / "ui-port").read_text(encoding="utf-8"))
+    return UI_PORT
 
 
 def failure(tracking: Tracking, what: str, error: Exception) -> str:
     """One line that says which store failed at what, without a password that may be in its URI."""
     said = (str(error).strip() or repr(error)).splitlines()[0]
-    return f"{shown_uri(tracking)} {what} ({type(error).__name__}: {_without_password(said)})"
+    return f"{shown_uri(tracking)} {what} ({type(error).__name__}: {without_passwords(said)})"
 
 
 def shown_uri(tracking: Tracking) -> str:
     """The store's URI as it may be printed."""
-    return _without_password(store_uri(tracking))
+    return without_passwords(store_uri(tracking))
 
 
-def _without_password(uri: str) -> str:
-    return re.sub(r"//[^/@]*@", "//***@", uri)
+def without_passwords(text: str) -> str:
+    """The text with the user's name and password of every address in it hidden, and what is secret in its query.
+
+    An unquoted password may contain ``/`` and ``@`` itself: all up to the last ``@`` of the address goes.
+    """
+    text = re.sub(r"://[^\s'\"]*@", "://***@", text)
+    return re.sub(rf"(?i)([?&;](?:{SECRET})=)[^&;\s'\")]*", r"\1***", text)
