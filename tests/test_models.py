@@ -26,6 +26,24 @@ def test_every_architecture_is_used_by_a_block() -> None:
     assert BLOCKS
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_shape": (1, 10**6, 10**6)}, "a side has at most 1536"),
+        ({"arguments": {"hidden": [10**9, 10**9]}}, "has the shape"),
+        ({"arguments": {"hidden": [8, 10**9]}}, "has the shape|is missing"),
+    ],
+)
+def test_weights_that_claim_a_huge_network_take_no_memory(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    model = models.build("mlp", (1, 28, 28), 10, {"hidden": [8]})
+    card = models.Card(
+        "mlp", {"hidden": [8]}, (1, 28, 28), Inputs("mnist", tuple("0123456789"), 0, 0.0, 1.0), "cross_entropy", "x"
+    )
+    models.save(tmp_path / "model.safetensors", model, replace(card, **change))
+    with pytest.raises(ValueError, match=message):
+        models.load(tmp_path / "model.safetensors")
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 24)])
 def test_every_model_takes_the_shape_of_the_data(name: str, shape: models.ImageShape) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,45 @@ def test_any_number_of_images_is_answered_the_same(graph: Path) -> None:
     turned = np.ascontiguousarray(raw[:5].transpose(0, 2, 1)).transpose(0, 2, 1)  # the same, laid out otherwise
     np.testing.assert_allclose(predictor.probabilities(turned), together[:5], atol=1e-6)
     np.testing.assert_allclose(Predictor(graph, threads=2).probabilities(raw), together, atol=1e-6)
+
+
+def external(model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../../../etc/passwd")
+
+
+def foreign(model: onnx.ModelProto) -> None:
+    model.graph.node[0].domain = "org.example"
+    model.opset_import.add(domain="org.example", version=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(external, "takes weights from other files"), (foreign, "is damaged, or no ONNX graph: .*org.example")],
+)
+def test_a_graph_that_reaches_beyond_its_file_is_refused(
+    graph: Path, tmp_path: Path, change: Callable[[onnx.ModelProto], None], message: str
+) -> None:
+    model = onnx.load_model(graph)
+    change(model)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=message) as caught:
+        Predictor(tmp_path / "model.onnx")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_graph_for_images_that_are_too_large_is_refused(graph: Path, tmp_path: Path) -> None:
+    model = onnx.load_model(graph)
+    (entry,) = [entry for entry in model.metadata_props if entry.key == exporting.KEY]
+    said = json.loads(entry.value) | {"image_size": [100_000, 100_000]}
+    del model.metadata_props[:]
+    exporting._write(
+        model, {key: said[key] for key in said.keys() - {"bytes", "sha256", "format"}}, tmp_path / "model.onnx"
+    )
+    with pytest.raises(ValueError, match="images of 100000 x 100000 pixels; at most 512"):
+        Predictor(tmp_path / "model.onnx")
 
 
 def test_threads_that_ask_at_once_get_their_own_answers(graph: Path) -> None:

@@ -17,6 +17,8 @@ from mnistflow.reader import Reading
 
 __all__ = ["Identity", "Predictor"]
 
+MOST_PIXELS = 512  # of a side of an image, as for data sets
+EXTERNAL = b"\x0a\x08location"  # how a protocol buffer begins the entry that names another file
 CROPPED = ("mnist",)  # data sets whose images are cropped to the ink and centred by mass; others are whole pictures
 
 
@@ -64,11 +66,14 @@ class Predictor:
         self._options.log_severity_level = 3  # errors
         self._path = path
         self._graph = _read(path)
+        _refuse_external_data(path, self._graph)
         self._session = self._opened(self._graph)
         said = _said(path, self._graph, self._session)
         try:
             self._maps = {str(value): str(layer) for layer, value in said["maps"]}  # type: ignore[attr-defined]
             height, width = map(int, said["image_size"])  # type: ignore[call-overload]
+            if not (0 < height <= MOST_PIXELS and 0 < width <= MOST_PIXELS):
+                raise ValueError(f"images of {height} x {width} pixels; at most {MOST_PIXELS} either way are possible")
             accuracy = said["test_accuracy"] if test_accuracy is None else test_accuracy
             self.identity = Identity(
                 name=name or str(said["name"] or path.name),
@@ -163,6 +168,24 @@ def _read(path: Path) -> bytes:
         raise ValueError(f"there is no file {path}; `mnistflow export` makes one") from None
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _refuse_external_data(path: Path, graph: bytes) -> None:
+    """Refuse a graph that takes weights from other files, before it is opened.
+
+    Raises:
+        ValueError: it does, or it is no graph.
+    """
+    if EXTERNAL not in graph:  # without onnx, which takes a moment to import
+        return
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(graph)
+    except Exception as error:  # protobuf's own kind
+        raise ValueError(f"{path} is damaged, or no ONNX graph: {' '.join(str(error).split())[:200]}") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ValueError(f"{path} takes weights from other files, which no graph of this project does; not opened")
 
 
 def _said(path: Path, graph: bytes, session: onnxruntime.InferenceSession) -> Mapping[str, object]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from mnistflow.artifacts import Inputs, read_tensors, write_tensors
 from mnistflow.models.registry import ACTIVATIONS, ARCHITECTURES, ImageShape, ShapeError
@@ -26,6 +27,8 @@ __all__ = [
     "save",
     "start_from",
 ]
+
+MOST_SIDE = 1536  # of an image with its padding: three times 512 pixels, which params.yaml allows
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -80,6 +83,7 @@ def load(path: Path) -> tuple[nn.Module, Card]:
         fields["inputs"] = Inputs.from_metadata(fields["inputs"])
         fields["image_shape"] = tuple(fields["image_shape"])
         card = Card(**fields)
+        _refuse_other_sizes(card, tensors)
         model = build(card.architecture, card.image_shape, len(card.inputs.classes), card.arguments)
         model.load_state_dict(tensors)
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
@@ -89,6 +93,25 @@ def load(path: Path) -> tuple[nn.Module, Card]:
             f"{path} does not hold the weights it says it holds: {' '.join(str(error).split())}"
         ) from error
     return model.eval(), card
+
+
+def _refuse_other_sizes(card: Card, tensors: Mapping[str, Tensor]) -> None:
+    """Compare the network that a card describes with the tensors there are, before memory is taken for it.
+
+    Raises:
+        ValueError: they have other sizes, or the images would be too large to be real.
+    """
+    if not all(0 < side <= MOST_SIDE for side in card.image_shape):
+        raise ValueError(f"images of {'x'.join(map(str, card.image_shape))} values; a side has at most {MOST_SIDE}")
+    with torch.device("meta"):
+        described = build(card.architecture, card.image_shape, len(card.inputs.classes), card.arguments).state_dict()
+    for name, tensor in described.items():
+        if name not in tensors:
+            raise ValueError(f"{name}, of shape {tuple(tensor.shape)}, is missing")
+        if tensors[name].shape != tensor.shape:
+            raise ValueError(
+                f"{name} has the shape {tuple(tensors[name].shape)}, and its network {tuple(tensor.shape)}"
+            )
 
 
 def start_from(model: nn.Module, architecture: str, path: Path) -> None:

@@ -32,7 +32,7 @@ def export(weights: Path, model: Path, graph: Path) -> str | None:
     Args:
         weights: what :func:`mnistflow.models.save` wrote.
         model: the folder to write MLflow's model into; must not exist.
-        graph: the file to write the graph to, unless it is there; where that cannot be written, it goes beside the model.
+        graph: the file to write the graph to, unless it is there; beside the model where that cannot be written.
 
     Returns:
         Why there is no graph, if the network has none: one of one's own, say, with an operation that ONNX lacks.
