@@ -38,7 +38,7 @@ def main() -> None:
     start = paths.start / "given"
     if start.is_symlink():
         models.start_from(model, block.architecture, start)
-        print(f"train: starts from {start.readlink()}")
+        print(f"train: starts from {start.resolve()}")
     precision = training.computed_in(recipe.precision, model, device)
     steps = math.ceil(len(train) / recipe.batch_size)
     optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)

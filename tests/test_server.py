@@ -954,4 +954,4 @@ def test_a_client_that_does_not_read_its_answer_is_dropped(
         client.sendall(head.encode() + b"\r\n\r\n" + body)
         assert client.recv(15) == b"HTTP/1.1 200 OK"
         wait_for(lambda: not running.server_state.connections)
-        assert not running.server_state.tasks
+        wait_for(lambda: not running.server_state.tasks)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gc
-import inspect
 import io
 import os
 import select
@@ -85,7 +83,10 @@ def run(main: Callable[[], None]) -> None:
     else is a defect of ours and keeps its traceback. When the DVC that started the stage dies, however that comes
     about, so does the stage (on Linux): nothing runs on beside what the user starts next.
     """
-    from mnistflow.params import ParamsError  # here, because it takes a moment to import
+    import argparse  # here, as the others, because `begin` is not to wait for them
+    import inspect
+
+    from mnistflow.params import ParamsError
 
     gc.freeze()
     gc.set_threshold(100_000)

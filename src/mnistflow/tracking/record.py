@@ -428,11 +428,9 @@ class Record:
                 made = graph if graph.is_file() else Path(name, graph.name)
                 named = Path(shutil.copy(made, Path(name, "model.onnx")))
                 self._client.log_artifact(self._run.info.run_id, str(named), "onnx")
-            self._tag(
-                {tags.MODEL_SHA256: sha256(folder / "data" / "model.pt2"), tags.MODEL: self._upload_model(folder)}
-            )
+            self._tag({tags.MODEL_SHA256: sha256(folder / "data" / "model.pt2"), tags.MODEL: self._upload(folder)})
 
-    def _upload_model(self, folder: Path) -> str:
+    def _upload(self, folder: Path) -> str:
         """Make MLflow's model of a folder; returns its URI. One that a killed process has begun is completed."""
         from mlflow.entities import LoggedModelOutput
         from mlflow.models import Model
