@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import ast
+import csv
+import html
+import io
+import json
 import random
 import re
+import sys
+import urllib.request
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
-from conftest import ROOT, Checkout
+from conftest import ROOT, Checkout, answering, free_port
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from PIL import Image, ImageDraw
 
+from mnistflow import datasets
 from mnistflow.files import read_csv, read_json, read_yaml
 from mnistflow.paths import Paths
 from mnistflow.provenance import closure
@@ -269,18 +277,28 @@ def test_no_output_holds_a_time_or_a_path_of_its_machine(finished: Checkout) -> 
 # What the user brings
 
 
+# Classes as people may call them, in characters that mean something to Matplotlib, HTML, Markdown, spreadsheets, shells
+# and DVC, in three scripts, one of them from right to left, and long.
+NAMES = {
+    "circle": r"""$\frac$ Ba$$in <img src=x onerror=alert(1)> &amp; "q'""",
+    "square": "=cmd|'calc'!A1, **b** _i_ [a](b) `ls` $(x); %s {x} ${y} #1",
+    "triangle": "-猫 שלום " + "n" * 190,
+}
+
+
 def draw_shapes(folder: Path, count: int) -> None:
     """Circles, squares and triangles of random size and place, white on black, in turn."""
     numbers = random.Random(0)
     for number in range(count):
-        name = ("circle", "square", "triangle")[number % 3]
+        shape = ("circle", "square", "triangle")[number % 3]
+        name = NAMES[shape]
         left, top, size = numbers.randrange(2, 10), numbers.randrange(2, 10), numbers.randrange(14, 20)
         image = Image.new("L", (32, 32))
         pen, box = ImageDraw.Draw(image), (left, top, left + size, top + size)
-        if name == "triangle":
+        if shape == "triangle":
             pen.polygon([(left, top + size), (left + size, top + size), (left + size // 2, top)], fill=255)
         else:
-            {"circle": pen.ellipse, "square": pen.rectangle}[name](box, fill=255)
+            {"circle": pen.ellipse, "square": pen.rectangle}[shape](box, fill=255)
         (folder / "train" / name).mkdir(parents=True, exist_ok=True)
         image.save(folder / "train" / name / f"{number}.png")
 
@@ -297,7 +315,7 @@ def test_a_folder_of_images_is_learned_under_the_names_of_its_classes(recorded: 
     sets = [part for override in overrides for part in ("-S", override)]
     recorded.dvc("exp", "run", "--temp", "--name", "shapes", *sets)  # in a copy, as queued experiments are
     recorded.dvc("exp", "apply", "shapes")
-    names = {"circle", "square", "triangle"}
+    names = set(NAMES.values())
     rows = read_csv(recorded.folder / "metrics" / "predictions.csv")
     assert len(rows) == 40
     assert {row["label"] for row in rows} == names
@@ -313,13 +331,60 @@ def test_a_folder_of_images_is_learned_under_the_names_of_its_classes(recorded: 
     info: Any = read_yaml(Path(unquote(urlparse(str(served.artifact_location)).path)) / "MLmodel")
     assert info["metadata"]["classes"] == sorted(names)
 
+    reads_as_named(recorded, tmp_path, run)
+
     assert ran(recorded.dvc("repro", "download")) == ["check"]  # which makes the link again
     assert ran(recorded.dvc("repro", "download")) == []
-    first = tmp_path / "shapes" / "train" / "circle" / "0.png"
+    first = tmp_path / "shapes" / "train" / NAMES["circle"] / "0.png"
     Image.open(first).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(first)
     assert ran(recorded.dvc("repro", "download")) == ["download"]
     Image.open(first).save(first.with_name("new.png"))
     assert ran(recorded.dvc("repro", "download")) == ["download"]
+
+
+def reads_as_named(checkout: Checkout, tmp_path: Path, run: Run) -> None:
+    """Figures, report, comparison, answers, export and data come with the names of the classes as they stand."""
+    names = sorted(NAMES.values())
+    note = run.data.tags["mlflow.note.content"]
+    assert not any(mark in note for mark in ("<img src", "**b**", "[a](b)"))
+    page = tmp_path / "result.html"
+    checkout.mnistflow("report", "--output", str(page))
+    text = page.read_text(encoding="utf-8")
+    assert "<img src=x" not in text
+    for name in names:
+        assert name in html.unescape(text)
+    assert "test_accuracy" in checkout.mnistflow("compare", "shapes", "lenet5 · default")
+
+    files = [str(next((tmp_path / "shapes" / "train" / name).iterdir())) for name in names]
+    lines = checkout.mnistflow("predict", *files).splitlines()
+    assert len(lines) == 3
+    answers = [json.loads(line) for line in checkout.mnistflow("predict", "--json", *files).splitlines()]
+    assert {name for answer in answers for name in answer["digits"][0]["probabilities"]} == set(names)
+    table = checkout.mnistflow("predict", "--csv", *files)
+    rows = list(csv.DictReader(io.StringIO(table)))
+    assert [row["label"].removeprefix("'") for row in rows] == [answer["digits"][0]["label"] for answer in answers]
+    assert not any(cell[:1] in "=+-@" for row in rows for cell in (row["file"], row["label"], row["second"]) if cell)
+
+    said = json.loads(checkout.mnistflow("export", "--json", "--output", str(tmp_path / "model.onnx")))
+    assert said["parity"]["images"] == 40
+    port = free_port()
+    command = [sys.executable, "-m", "mnistflow", "serve", "--port", str(port), "--model", str(tmp_path / "model.onnx")]
+    address = f"http://127.0.0.1:{port}"
+    with answering(command, f"{address}/healthz", checkout.folder, {**checkout.environment, "PYTHONPATH": "src"}):
+        for path in ("/", "/models", "/metrics"):
+            with urllib.request.urlopen(f"{address}{path}") as answer:
+                assert answer.status == 200
+        request = urllib.request.Request(
+            f"{address}/predict",
+            data=json.dumps({"images": [[[0] * 32] * 32]}).encode(),
+            headers={"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            text = json.dumps(json.load(answer), ensure_ascii=False)
+            assert all(json.dumps(name, ensure_ascii=False) in text for name in names)
+
+    checkout.mnistflow("data", "export", str(tmp_path / "back"))
+    assert datasets.build("folder", {"path": str(tmp_path / "back")}).classes == tuple(names)
 
 
 def test_training_goes_on_from_given_weights(recorded: Checkout) -> None:
