@@ -45,7 +45,8 @@ def export(weights: Path, model: Path, graph: Path) -> str | None:
     context = multiprocessing.get_context("fork") if forks else multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     with _messages() as messages:
-        process = context.Process(target=_export, args=(weights, model, graph, sender, messages.fileno()))
+        inherited = messages.fileno() if forks else -1
+        process = context.Process(target=_export, args=(weights, model, graph, sender, inherited))
         process.start()
         sender.close()
         answer: tuple[str | None] | str | None = None
@@ -86,7 +87,7 @@ def _export(weights: Path, model: Path, graph: Path, sender: Connection, message
     """Export in this process, and send a tuple of what there is to say, or the message of an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with contextlib.suppress(OSError):  # not inherited by a fresh process
+    if messages >= 0:
         os.dup2(messages, 1)
         os.dup2(messages, 2)
     try:
