@@ -75,6 +75,13 @@ def test_a_copied_project_records_in_itself(
     assert backup.stat().st_mtime_ns == kept.st_mtime_ns
     assert capsys.readouterr().err == ""
 
+    # Another project that records into this store keeps its own artifacts.
+    other = "file:///other/mlruns"
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", (other,))
+    tracking.repair_locations(settings)
+    assert other in locations(database)
+
 
 def test_a_store_outside_of_the_project_is_left_alone(
     moved: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -50,8 +50,8 @@ def relocate(database: Path, root: Path) -> None:
         if ("experiments", "artifact_location") not in columns:  # no store of MLflow's yet
             return
         locations = connection.execute("SELECT artifact_location FROM experiments WHERE artifact_location IS NOT NULL")
-        roots = {former for (location,) in locations if (former := _project_of(location)) not in (None, root)}
-        if not roots:
+        roots = {former for (location,) in locations if (former := _project_of(location)) is not None}
+        if not roots or root in roots:  # then it has not moved, and the others are of projects that record here
             return
         backup = database.with_name(f"{database.name}.before-move")
         with whole(backup) as beside, contextlib.closing(sqlite3.connect(beside)) as copy:
