@@ -106,11 +106,19 @@ def tried(checkout: Checkout) -> list[str]:
                 assert "temp: run " in output, output
             outcomes.append("works")
         else:
-            lines = output.splitlines()
-            (*_, start) = (i for i, line in enumerate(lines) if line.startswith(("ERROR: ", "mnistflow: ")))
-            line = " ".join(part.strip() for part in lines[start:] if part.strip())[:300]
-            outcomes.append(line.replace(str(checkout.folder.resolve()), "PROJECT").replace("|", "/"))
+            outcomes.append(reason(output).replace(str(checkout.folder.resolve()), "PROJECT").replace("|", "/"))
     return outcomes
+
+
+def reason(output: str) -> str:
+    """The line of a command's output that says why it failed; DVC's own may go on for several."""
+    lines = output.splitlines()
+    if failed := [line for line in lines if " FAILED" in line]:  # an experiment of a study, or of a store
+        return failed[0].strip()[:300]
+    (*_, start) = (i for i, line in enumerate(lines) if line.startswith(("ERROR: ", "mnistflow: ", "check: ")))
+    if lines[start].startswith("ERROR: "):
+        return " ".join(part.strip() for part in lines[start:] if part.strip())[:300]
+    return lines[start][:300]
 
 
 def run(checkout: Checkout, command: Sequence[str]) -> tuple[int, str]:
@@ -192,6 +200,13 @@ def shallow(source: Checkout, folder: Path) -> Checkout:
     return with_cache(source, clone(source, folder / "shallow", "--depth", "1"))
 
 
+def unshallowed(source: Checkout, folder: Path) -> Checkout:
+    """A clone of one commit, to which the others were brought."""
+    checkout = shallow(source, folder)
+    checkout.git("fetch", "--quiet", "--unshallow")
+    return checkout
+
+
 def detached(source: Checkout, folder: Path) -> Checkout:
     """A clone with a commit checked out, not a branch."""
     checkout = clone(source, folder / "detached")
@@ -237,6 +252,7 @@ PLACES: dict[str, Callable[[Checkout, Path], Checkout]] = {
     "a submodule": submodule,
     "a linked worktree": worktree,
     "a shallow clone": shallow,
+    "the same, after `git fetch --unshallow`": unshallowed,
     "on no branch": detached,
     "without a git identity": no_identity,
     "from `git archive`": no_git,

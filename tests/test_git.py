@@ -23,6 +23,8 @@ code = experiments.code()
 params = Path("params.yaml")
 params.write_text(params.read_text().replace("dpi: 50", "dpi: 60"))
 main = git.main_worktree()
+with experiments.files(result.commit) as (_, paths):
+    weights = paths.weights.stat().st_size
 print(json.dumps({
     "missing": code.count("missing"),
     "same_code": result.code == code,
@@ -31,6 +33,7 @@ print(json.dumps({
     "holds": result.commit in experiments.holders(result.weights),
     "changed": experiments.changed_files(),
     "main": None if main is None else str(main),
+    "weights": weights > 0,
 }))
 """
 
@@ -90,6 +93,7 @@ def test_experiments_are_read_wherever_the_project_is(
     commit = checkout.git("commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "experiment").strip()
     head = checkout.git("rev-parse", "HEAD").strip()
     checkout.git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/one", commit)
+    checkout.dvc("config", "--local", "cache.dir", str(untracked.folder / ".dvc" / "cache"))
     found = json.loads(checkout.run(sys.executable, "-c", PROGRAM, PYTHONPATH="src"))
     # The commit itself did not change dvc.lock, unless its parent is out of sight.
     found.pop("holds")
@@ -100,7 +104,20 @@ def test_experiments_are_read_wherever_the_project_is(
         "origin": True,
         "changed": ["params.yaml"],
         "main": str(tmp_path / "main") if place is in_a_linked_worktree else None,
+        "weights": True,
     }
+
+
+def test_an_experiment_that_dvc_would_lose_in_a_shallow_clone_is_refused(untracked: Checkout, tmp_path: Path) -> None:
+    checkout = in_a_shallow_clone(untracked, tmp_path)
+    command = ["exp", "run", "--temp", "--name", "one", "-S", "seed=1"]
+    output = checkout.dvc(*command, status=None)
+    assert "this is a shallow clone, from which DVC loses the experiments" in output
+    assert "Traceback" not in output
+    checkout.git("fetch", "--quiet", "--unshallow")  # as it says
+    checkout.dvc("config", "--local", "cache.dir", str(untracked.folder / ".dvc" / "cache"))
+    checkout.dvc(*command)
+    assert checkout.git("for-each-ref", "refs/exps").count("/one\n") == 1
 
 
 def test_a_lock_of_another_git_is_one_line(clean: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,7 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
     """
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
+    from dvc.repo.brancher import switch
 
     paths = Paths.load()
     wanted = [
@@ -168,7 +169,8 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
     with tempfile.TemporaryDirectory(prefix="mnistflow-") as name:
         folder = Path(name)
         try:
-            with Repo(str(Path.cwd()), rev=commit) as repo:
+            # Repo(…, rev=commit) looks for the project at the top of the git repository alone.
+            with Repo(str(Path.cwd())) as repo, switch(repo, commit):
                 for path in (Path("params.yaml"), *(getattr(paths, each) for each in wanted)):
                     if path != paths.robustness or repo.dvcfs.exists(path.as_posix()):
                         repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)

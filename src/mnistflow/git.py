@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["changed_files", "contents", "experiments", "main_worktree", "run"]
+__all__ = ["changed_files", "contents", "experiments", "is_shallow", "main_worktree", "run"]
 
 
 def run(*arguments: str, text: str = "", folder: Path | None = None) -> str:
@@ -87,6 +87,15 @@ def main_worktree() -> Path | None:
     if own == common:
         return None
     return common.parent / run("rev-parse", "--show-prefix").rstrip("\n")
+
+
+def is_shallow(folder: Path) -> bool:
+    """Whether a repository lacks a part of its history, as after ``git clone --depth 1``.
+
+    Raises:
+        ValueError: git failed.
+    """
+    return run("rev-parse", "--is-shallow-repository", folder=folder).strip() == "true"
 
 
 def _failure(command: str, stderr: str, folder: Path) -> str:

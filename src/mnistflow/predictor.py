@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -18,7 +20,9 @@ from mnistflow.reader import Reading
 __all__ = ["Identity", "Predictor"]
 
 MOST_PIXELS = 512  # of a side of an image, as for data sets
-EXTERNAL = b"\x0a\x08location"  # how a protocol buffer begins the entry that names another file
+MOST_VALUES = 2**24  # that a network computes on its way from one image to its answer
+_KINDS = ("FLOAT", "INT", "STRING", "TENSOR", "FLOATS", "INTS", "STRINGS")
+PLAIN = {onnx.AttributeProto.AttributeType.Value(kind) for kind in _KINDS}  # attributes that hold no graph
 CROPPED = ("mnist",)  # data sets whose images are cropped to the ink and centred by mass; others are whole pictures
 
 
@@ -66,7 +70,7 @@ class Predictor:
         self._options.log_severity_level = 3  # errors
         self._path = path
         self._graph = _read(path)
-        _refuse_external_data(path, self._graph)
+        _refuse_harmful(path, self._graph)
         self._session = self._opened(self._graph)
         said = _said(path, self._graph, self._session)
         try:
@@ -170,22 +174,42 @@ def _read(path: Path) -> bytes:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 
-def _refuse_external_data(path: Path, graph: bytes) -> None:
-    """Refuse a graph that takes weights from other files, before it is opened.
+def _refuse_harmful(path: Path, graph: bytes) -> None:
+    """Refuse a graph that takes weights from other files, or could take any amount of memory or time.
+
+    ONNX Runtime computes what is constant when it opens a graph, so this comes before. The size of every value is
+    inferred anew, for one image, by the operators' own rules (https://onnx.ai/onnx/repo-docs/ShapeInference.html); what
+    the file says of sizes counts for nothing.
 
     Raises:
-        ValueError: it does, or it is no graph.
+        ValueError: it is one, or no graph at all.
     """
-    if EXTERNAL not in graph:  # without onnx, which takes a moment to import
-        return
-    import onnx
-
     try:
         model = onnx.load_model_from_string(graph)
-    except Exception as error:  # protobuf's own kind
+        inner = model.graph
+        if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in inner.initializer):
+            raise ValueError(f"{path} takes weights from other files, which no graph of this project does; not opened")
+        attributes = [attribute for node in inner.node for attribute in node.attribute]
+        if model.functions or inner.sparse_initializer or any(each.type not in PLAIN for each in attributes):
+            raise ValueError(f"{path} holds loops, functions or sparse weights, which no graph of this project does")
+        del inner.value_info[:]
+        for value in inner.input:
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    except ValueError:
+        raise
+    except Exception as error:  # protobuf's and ONNX's own kinds
         raise ValueError(f"{path} is damaged, or no ONNX graph: {' '.join(str(error).split())[:200]}") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ValueError(f"{path} takes weights from other files, which no graph of this project does; not opened")
+    known = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
+    values = 0
+    for node in inferred.node:
+        for name in filter(None, node.output):
+            has_shape = name in known and known[name].HasField("shape")
+            if not (has_shape and all(side.HasField("dim_value") for side in known[name].shape.dim)):
+                raise ValueError(f"{path} has a value whose size is not known beforehand ({node.op_type}); not opened")
+            values += math.prod(side.dim_value for side in known[name].shape.dim)
+    if values > MOST_VALUES:
+        raise ValueError(f"{path} computes {values:,} values for an image; at most {MOST_VALUES:,} are possible")
 
 
 def _said(path: Path, graph: bytes, session: onnxruntime.InferenceSession) -> Mapping[str, object]:
@@ -212,8 +236,6 @@ def _said(path: Path, graph: bytes, session: onnxruntime.InferenceSession) -> Ma
 
 def _with_outputs(graph: bytes, values: list[str]) -> bytes:
     """A graph that gives values from inside it as well."""
-    import onnx  # here, because only feature maps need it
-
     model = onnx.load_model_from_string(graph)
     known = {info.name: info for info in model.graph.value_info}
     model.graph.output.extend(known[value] for value in values)
