@@ -111,14 +111,13 @@ def tried(checkout: Checkout) -> list[str]:
 
 
 def reason(output: str) -> str:
-    """The line of a command's output that says why it failed; DVC's own may go on for several."""
+    """The line of a command's output that says why it failed."""
     lines = output.splitlines()
     if failed := [line for line in lines if " FAILED" in line]:  # an experiment of a study, or of a store
         return failed[0].strip()[:300]
-    (*_, start) = (i for i, line in enumerate(lines) if line.startswith(("ERROR: ", "mnistflow: ", "check: ")))
-    if lines[start].startswith("ERROR: "):
-        return " ".join(part.strip() for part in lines[start:] if part.strip())[:300]
-    return lines[start][:300]
+    told = [line for line in lines if line.startswith("check: ")]
+    told += [line for line in reversed(lines) if line.startswith(("ERROR: ", "mnistflow: "))]
+    return told[0][:300]
 
 
 def run(checkout: Checkout, command: Sequence[str]) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from mnistflow import stage
 stage.begin()
 
 from mnistflow import datasets
-from mnistflow.check import copy_problems, problems, start_weights
+from mnistflow.check import problems, refuse_lost_copy, start_weights
 from mnistflow.files import link, note, write_json
 from mnistflow.params import ParamsError, load
 from mnistflow.paths import Paths
@@ -18,7 +18,8 @@ from mnistflow.paths import Paths
 
 def main() -> None:
     paths = Paths.load()
-    if found := [*problems(Path("params.yaml")), *copy_problems()]:
+    refuse_lost_copy()
+    if found := problems(Path("params.yaml")):
         raise ParamsError(found)
     # Where DVC, which follows links, sees what the user brings change; also in the copies that it runs experiments in.
     params = load()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -164,3 +166,12 @@ print(len(split), split.images.nbytes, own() - before)
     assert count == many
     assert size > 100e6
     assert held < size / 4
+
+
+def test_tensors_get_the_mode_that_the_user_has_set(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        write_tensors(tmp_path / "some.safetensors", {"a": torch.zeros(2)}, {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "some.safetensors").stat().st_mode) == 0o664

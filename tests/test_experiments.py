@@ -38,12 +38,23 @@ def test_a_change_of_a_key_that_is_not_there_adds_it() -> None:
     assert override(document, "a.e.f", "it's") == '+a.e.f="it\'s"'
 
 
-def test_a_failed_experiment_says_why_in_its_last_line(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    log.write_text("Running\nERROR: no\n\n", encoding="utf-8")
-    assert Ended(Planned("a", ()), 1, 2.0, log).last_line == "ERROR: no"
-    log.write_text("", encoding="utf-8")
-    assert Ended(Planned("a", ()), 1, 2.0, log).last_line == "it printed nothing"
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("Running\nERROR: no\n\n", "ERROR: no"),
+        ("ERROR: unexpected error - no\n\nHaving any troubles? Hit us up\n", "ERROR: unexpected error - no"),
+        (
+            "> python stages/check.py\ncheck: params.yaml cannot be run:\n  seed: must be\n"
+            "ERROR: failed to reproduce 'check': failed to run: python stages/check.py, exited with 1\n",
+            "check: params.yaml cannot be run: seed: must be",
+        ),
+        ("ERROR: failed to reproduce 'train': killed\n", "ERROR: failed to reproduce 'train': killed"),
+        ("", "it printed nothing"),
+    ],
+)
+def test_a_failed_experiment_says_why(log: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(log, encoding="utf-8")
+    assert Ended(Planned("a", ()), 1, 2.0, tmp_path / "log").reason == reason
 
 
 def test_outside_of_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import DEVNULL
@@ -185,6 +186,104 @@ def test_a_command_that_is_killed_does_its_work_when_it_is_run_again(
             assert read_json(checkout.folder / "metrics" / "train.json")["model"] == "mlp"
             assert checkout.dvc("status").strip() == "Data and pipelines are up to date."
     assert not list(checkout.folder.glob(".*.tmp"))
+
+
+def recorded_whole(checkout: Checkout) -> None:
+    """Each result has one run, FINISHED, with all of its figures and one model."""
+    client = MlflowClient(f"sqlite:///{checkout.folder / 'mlflow.db'}")
+    runs = client.search_runs(["1"])
+    assert len({run.data.tags["mnistflow.result"] for run in runs}) == len(runs) > 0
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        assert {"test_accuracy", "epoch_seconds"} <= run.data.metrics.keys()
+        figures = {each.path for each in client.list_artifacts(run.info.run_id, "figures")}
+        assert len(figures) == len(list((checkout.folder / "metrics" / "figures").glob("*.png")))
+        assert run.outputs is not None
+        assert len(run.outputs.model_outputs) == 1
+
+
+def test_a_plot_that_is_killed_while_it_records_is_recorded_by_the_next(finished: Checkout, tmp_path: Path) -> None:
+    checkout = finished.copy(tmp_path / "checkout")
+    checkout.replace("params.yaml", "seed: 0", "seed: 1")
+    checkout.dvc("repro", "evaluate")
+    folder = checkout.folder / "metrics" / "figures"
+    expected = 0
+    for seconds in (0.0, 0.2, 0.6):  # after the last figure is there
+        remove_outputs(checkout, "plot")
+        process = start(checkout, stage_command("plot"))
+        while process.poll() is None and not (folder / "convolution.png").exists():
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.kill()
+        process.communicate(timeout=HANGS)
+        assert_whole(checkout)
+        expected = max(expected, len(list(folder.glob("*.png"))))
+    assert expected == 13
+    output = checkout.dvc("repro")
+    assert "warning" not in output
+    recorded_whole(checkout)
+
+
+@LINUX
+def test_a_repro_that_is_killed_between_train_and_evaluate_goes_on(finished: Checkout, tmp_path: Path) -> None:
+    checkout = finished.copy(tmp_path / "checkout")
+    checkout.replace("params.yaml", "seed: 0", "seed: 1")
+    for text in ("epoch 2/2", "Running stage 'evaluate'"):  # as training ends, and when DVC has noted that it has
+        process = start(checkout, ["dvc", "repro"])
+        printed = until(process, text)
+        stages = children(process.pid)
+        process.kill()
+        printed += process.communicate(timeout=HANGS)[0]
+        wait_until_gone(stages)
+        assert "Traceback" not in printed
+        assert_whole(checkout)
+    output = checkout.dvc("repro")
+    assert "warning" not in output
+    assert "Stage 'train' didn't change, skipping" in output
+    assert checkout.dvc("status").strip() == "Data and pipelines are up to date."
+    recorded_whole(checkout)
+
+
+STUDY = """\
+title: Batches
+question: What is left of a study that is killed?
+seeds: [0]
+set: {evaluate.robustness: false}
+entries:
+  small: {set: {evaluate.batch_size: 50}}
+  large: {set: {evaluate.batch_size: 100}}
+"""
+
+
+@LINUX
+def test_a_study_that_is_killed_goes_on_with_what_it_had_not_done(untracked: Checkout, tmp_path: Path) -> None:
+    checkout = untracked.copy(tmp_path / "checkout")
+    (checkout.folder / "studies" / "batches.yaml").write_text(STUDY, encoding="utf-8")
+    command = [sys.executable, "-m", "mnistflow", "study", "run", "batches"]
+    checkout.environment["PYTHONPATH"] = "src"
+    for seconds in (3.0, 6.0):  # within the first experiment
+        process = start(checkout, command)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=seconds)
+        stages = children(process.pid)
+        process.kill()
+        process.communicate(timeout=HANGS)
+        wait_until_gone(stages)
+    process = start(checkout, command)
+    until(process, "small-0: done")
+    stages = children(process.pid)
+    process.kill()
+    process.communicate(timeout=HANGS)
+    wait_until_gone(stages)
+    output = checkout.run(*command)
+    assert "small-0: " not in output
+    assert "large-0: done" in output
+    names = checkout.git("for-each-ref", "--format=%(refname)", "refs/exps").split()
+    assert sorted(name.rsplit("/", 1)[1] for name in names if name.count("/") == 4) == [
+        "batches-large-0",
+        "batches-small-0",
+    ]
+    assert "1 of 1" not in checkout.run(*command)
 
 
 def test_a_read_only_folder_for_checkpoints_costs_warnings_alone(

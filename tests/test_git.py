@@ -112,7 +112,7 @@ def test_an_experiment_that_dvc_would_lose_in_a_shallow_clone_is_refused(untrack
     checkout = in_a_shallow_clone(untracked, tmp_path)
     command = ["exp", "run", "--temp", "--name", "one", "-S", "seed=1"]
     output = checkout.dvc(*command, status=None)
-    assert "this is a shallow clone, from which DVC loses the experiments" in output
+    assert "\ncheck: this is a shallow clone, from which DVC loses the experiments" in output
     assert "Traceback" not in output
     checkout.git("fetch", "--quiet", "--unshallow")  # as it says
     checkout.dvc("config", "--local", "cache.dir", str(untracked.folder / ".dvc" / "cache"))

@@ -23,7 +23,7 @@ from mnistflow.provenance import PACKAGE, closure, digest
 if TYPE_CHECKING:  # torch takes seconds to import, and most of what is checked does not need it
     from mnistflow.models import ImageShape
 
-__all__ = ["copy_problems", "dataset_problems", "document_problems", "problems", "start_weights"]
+__all__ = ["dataset_problems", "document_problems", "problems", "refuse_lost_copy", "start_weights"]
 
 STORES = ("http", "https", "sqlite", "mysql", "postgresql", "mssql", "file", "databricks")  # that MLflow brings along
 
@@ -78,17 +78,17 @@ def document_problems(document: JsonValue) -> list[str]:
     return found
 
 
-def copy_problems() -> list[str]:
-    """Find out why DVC could not keep the result, where it runs an experiment in a temporary copy of the project.
+def refuse_lost_copy() -> None:
+    """Refuse to run in a temporary copy of a shallow clone: DVC does not bring the experiment back, without a word.
 
-    From a shallow clone it does not bring the experiment back, and says nothing of it.
+    Raises:
+        ValueError: this is one; says what to do.
     """
-    if Path.cwd().resolve() == project_root() or not git.is_shallow(project_root()):
-        return []
-    return [
-        "this is a shallow clone, from which DVC loses the experiments that it runs in a copy (--temp, --queue, "
-        "`mnistflow study run`); bring the whole history first: git fetch --unshallow"
-    ]
+    if Path.cwd().resolve() != project_root() and git.is_shallow(project_root()):
+        raise ValueError(
+            "this is a shallow clone, from which DVC loses the experiments that it runs in a copy (--temp, --queue, "
+            "`mnistflow study run`); bring the whole history first: git fetch --unshallow"
+        )
 
 
 def start_weights(chosen: Params) -> Path | None:

@@ -89,12 +89,17 @@ class Checkpoint:
     def restore(self, state: State) -> bool:
         """Bring a fresh state to where the checkpoint was written, and the random states of this process.
 
-        One that is damaged, or of another training, is set aside with a warning.
+        One that is damaged, or of another training, is set aside with a warning; one that may not be read stays.
 
         Returns:
             Whether there was one that could be used.
         """
         if not self.path.is_file():
+            return False
+        try:
+            self.path.open("rb").close()
+        except OSError as error:
+            print(f"train: warning: the checkpoint is not used: {error}", flush=True)
             return False
         try:
             tensors, metadata = read_tensors(self.path)

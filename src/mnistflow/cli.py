@@ -749,7 +749,7 @@ def _run_experiments(missing: Sequence[Experiment], taken: set[str], jobs: int) 
             else:
                 running.remove(event.planned.name)
                 bar.update()
-                outcome = "done" if event.status == 0 else f"FAILED: {event.last_line}"
+                outcome = "done" if event.status == 0 else f"FAILED: {event.reason}"
                 if event.status != 0:
                     failed.append(str(event.log))
                 bar.write(f"  {event.planned.name}: {outcome} ({event.seconds:.0f} s)", file=sys.stdout)

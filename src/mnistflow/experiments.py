@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from mnistflow.files import project_root
 from mnistflow.params import Params, load
 from mnistflow.paths import Paths
 from mnistflow.provenance import PACKAGE, closure
+from mnistflow.stage import STUDY
 
 __all__ = [
     "Ended",
@@ -94,10 +96,16 @@ class Ended:
     log: Path
 
     @property
-    def last_line(self) -> str:
-        """Of what it printed: where DVC says why it failed."""
-        lines = self.log.read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+    def reason(self) -> str:
+        """Why it failed, in one line: what the stage said, else what DVC did, else the last thing that was printed."""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        if failed := re.search(r"^ERROR: failed to reproduce '(\w+)'", text, re.MULTILINE):
+            said = text[: failed.start()].rpartition(f"\n{failed[1]}: ")
+            if said[0]:
+                return " ".join(f"{failed[1]}: {said[2]}".split())
+        lines = [line.strip() for line in text.split("\n") if line.strip()]
+        errors = [line for line in lines if line.startswith("ERROR: ")]
+        return next(reversed(errors or lines), "it printed nothing")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -281,6 +289,7 @@ def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Planned |
     """
     environment = {
         **os.environ,
+        STUDY: str(os.getpid()),  # a stage ends with it
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # where stages find python
         # Threads that wait for work leave the cores to the other jobs; the same bytes, three times as fast.
         **({"OMP_WAIT_POLICY": "PASSIVE"} if jobs > 1 else {}),

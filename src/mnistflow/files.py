@@ -94,7 +94,11 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         folder.mkdir()
         beside.touch()
+        mode = (
+            beside.stat().st_mode
+        )  # by the umask; what writes there may have put a file in its place, for one user alone
         yield beside
+        beside.chmod(mode)
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)

@@ -16,6 +16,7 @@ from types import FrameType
 
 __all__ = ["Interrupted", "Stop", "begin", "run", "stoppable"]
 
+STUDY = "MNISTFLOW_STUDY"  # in the environment of an experiment: the process of its study
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -152,7 +153,8 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 
 
 def _end_with_dvc() -> None:
-    """Take SIGTERM when the DVC that started the stage dies: killed, it would leave the stage running.
+    """Take SIGTERM when the DVC that started the stage dies, or the study that started DVC: killed, it would leave the
+    stage running.
 
     DVC starts a stage through a shell, which may stay between the two. What it starts finds DVC_STAGE in its
     environment; so DVC is the nearest ancestor that does not.
@@ -163,12 +165,17 @@ def _end_with_dvc() -> None:
     try:
         while b"DVC_STAGE=" in Path(f"/proc/{ancestor}/environ").read_bytes():
             ancestor = int(Path(f"/proc/{ancestor}/stat").read_text().rpartition(")")[2].split()[1])
-        death = os.pidfd_open(ancestor)
+        deaths = [os.pidfd_open(ancestor)]
     except OSError:  # another user's, or a Linux before 5.3
         return
+    if STUDY in os.environ:
+        try:
+            deaths.append(os.pidfd_open(int(os.environ[STUDY])))
+        except (OSError, ValueError):  # it died before this stage was started
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def watch() -> None:
-        select.select([death], [], [])
+        select.select(deaths, [], [])
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -235,7 +235,7 @@ class Record:
     def failed(self, status: str) -> None:
         """Say that the result did not come about, FAILED or KILLED; a run that was complete before stays complete."""
         if self._run.info.status != "FINISHED":
-            self._client.set_terminated(self._run.info.run_id, status)
+            self._end(status)
 
     @_guarded
     def _epoch(self, row: Mapping[str, object]) -> None:
@@ -321,7 +321,12 @@ class Record:
             self._evaluation()
         self._client.log_artifacts(self._run.info.run_id, str(self.paths.figures), "figures")
         registry.consider(self._client, self.params.tracking, self._client.get_run(self._run.info.run_id))
-        self._client.set_terminated(self._run.info.run_id, "FINISHED")  # last: then nothing is missing
+        self._end("FINISHED")  # last: then nothing is missing
+
+    def _end(self, status: str) -> None:
+        """Say how the run ended; never before it began, also where the clock has gone back."""
+        run = self._run.info
+        self._client.set_terminated(run.run_id, status, max(int(1000 * time.time()), run.start_time))
 
     def _is_drawn(self) -> bool:
         """Whether the figures are those of these predictions already, so that DVC has no reason to draw them again."""
