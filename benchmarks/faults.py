@@ -1,11 +1,12 @@
 """The faults that docs/reliability.md counts: kills, damaged files, mistakes in params.yaml.
 
-    python -m benchmarks.faults [--kills 20] [--only kills|damages|mistakes]
+    python -m benchmarks.faults [--kills 20] [--only kills|commands|damages|mistakes]
 
 In a clone of HEAD, on scikit-learn's digits: training is killed at random moments for each model of params.yaml, the
 other stages half as often, DVC itself as often as these; each is repeated until it is done, and what it leaves is held
-against what it leaves undisturbed. Then files are damaged in every way of tests/damage.py, and params.yaml is changed
-in one place at a time. The tables go into docs/reliability.md. Anything that is not as promised ends it at once.
+against what it leaves undisturbed. The commands that write are killed in the same way. Then files are damaged in every
+way of tests/damage.py, and params.yaml is changed in one place at a time. The tables go into docs/reliability.md.
+Anything that is not as promised ends it at once.
 """
 
 from __future__ import annotations
@@ -29,7 +30,18 @@ from benchmarks import ROOT
 sys.path.insert(0, str(ROOT / "tests"))
 
 from conftest import Checkout
-from faults import assert_whole, attempt, children, killed_until_done, stage_command, start, wait_until_gone
+from faults import (
+    COMMANDS,
+    SIGNALS,
+    assert_whole,
+    attempt,
+    children,
+    kill_command,
+    killed_until_done,
+    stage_command,
+    start,
+    wait_until_gone,
+)
 from hypothesis import HealthCheck, given, settings
 from test_mistakes import mutations
 from tqdm import tqdm
@@ -47,13 +59,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="of each training (default: %(default)s)")
     parser.add_argument("--mistakes", type=int, default=500, help="in params.yaml (default: %(default)s)")
-    parser.add_argument("--only", choices=("kills", "damages", "mistakes"), help="one of the tables")
+    parser.add_argument("--only", choices=("kills", "commands", "damages", "mistakes"), help="one of the tables")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        if arguments.only != "mistakes":
+        if arguments.only in (None, "kills", "damages"):
             checkout = prepared(Path(name, "clone"))
         tables: dict[str, Callable[[], list[str]]] = {
             "kills": lambda: killed(checkout, arguments.kills),
+            "commands": lambda: killed_commands(prepared(Path(name, "recorded"), tracking=True), arguments.kills // 2),
             "damages": lambda: damages(checkout, Path(name, "outcomes.json")),
             "mistakes": lambda: mistakes(arguments.mistakes),
         }
@@ -64,8 +77,8 @@ def main() -> None:
                 replace(mark, lines)
 
 
-def prepared(folder: Path) -> Checkout:
-    """A clone in which the pipeline has run on digits, without MLflow."""
+def prepared(folder: Path, *, tracking: bool = False) -> Checkout:
+    """A clone in which the pipeline has run on digits, with MLflow or without."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     checkout = Checkout(folder)
     for old, new in (
@@ -74,7 +87,8 @@ def prepared(folder: Path) -> Checkout:
         ("dpi: 110", "dpi: 50"),
         ("checkpoint_every: 30.0", "checkpoint_every: 0.1"),
     ):
-        checkout.replace("params.yaml", old, new)
+        if not (tracking and old.startswith("enabled")):
+            checkout.replace("params.yaml", old, new)
     checkout.dvc("repro")
     return checkout
 
@@ -99,6 +113,25 @@ def killed(checkout: Checkout, kills: int) -> list[str]:
         lines.append(f"| {stage} | {kills // 2} | {thirds(kills // 2)} | | the same bytes |")
     lines.append(killed_dvc(checkout, kills // 2))
     return lines
+
+
+def killed_commands(checkout: Checkout, kills: int) -> list[str]:
+    """Kill each command that writes."""
+    checkout.git("add", "--all")
+    checkout.git("commit", "--quiet", "--message", "result")
+    checkout.dvc("exp", "run", "-S", "model=mlp", "--name", "with-mlp")
+    lines = ["| what was killed | signals | of them before it had ended | when it is run again |", "|---|---|---|---|"]
+    return lines + [
+        killed_command(checkout, arguments, kills) for arguments in tqdm(COMMANDS, desc="commands", unit="command")
+    ]
+
+
+def killed_command(checkout: Checkout, arguments: list[str], kills: int) -> str:
+    """Kill a command of mnistflow; it must do its work when it is run again."""
+    numbers = random.Random(0)
+    moments = [(SIGNALS[number % len(SIGNALS)], numbers.uniform(0.3, 5)) for number in range(kills)]
+    killed = kill_command(checkout, arguments, moments)
+    return f"| `mnistflow {arguments[0]}` | {kills} | {killed} | it does all of its work |"
 
 
 def thirds(kills: int) -> str:

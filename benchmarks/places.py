@@ -12,6 +12,7 @@ Takes 15 minutes on two cores that have nothing else to do.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -106,7 +107,8 @@ def tried(checkout: Checkout) -> list[str]:
                 assert "temp: run " in output, output
             outcomes.append("works")
         else:
-            outcomes.append(reason(output).replace(str(checkout.folder.resolve()), "PROJECT").replace("|", "/"))
+            why = reason(output).replace(str(checkout.folder.resolve()), "PROJECT").replace("|", "/").strip()
+            outcomes.append(re.sub(r"\btmp\w{8}\b", "…", why))
     return outcomes
 
 

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from conftest import Checkout
+from mlflow import MlflowClient
 
 from mnistflow.artifacts import read_split, read_tensors
 from mnistflow.files import read_csv, read_json, read_yaml
@@ -32,6 +33,15 @@ OUTPUTS = {
     "evaluate": ["predictions", "test_metrics", "robustness"],
     "plot": ["figures"],
 }
+
+
+# Commands that write; of a checkout that has an experiment `with-mlp`.
+COMMANDS = [
+    ["report", "--output", "result.html"],
+    ["export", "--output", "model.onnx"],
+    ["promote", "with-mlp"],
+    ["restore", "with-mlp"],
+]
 
 
 @dataclass(frozen=True)
@@ -180,6 +190,56 @@ def killed_until_done(checkout: Checkout, stage: str, kills: int, seed: int) -> 
     assert digests(checkout, stage) == expected
     assert not list((checkout.folder / ".mnistflow" / "checkpoints").glob("*")), "a checkpoint is left"
     yield last
+
+
+def kill_command(checkout: Checkout, arguments: list[str], moments: Iterable[tuple[signal.Signals, float]]) -> int:
+    """Kill a command of mnistflow at moments of its work, then run it again: it must do its work.
+
+    Args:
+        checkout: one with an experiment `with-mlp`, of which the first result is checked out.
+        arguments: one of :data:`COMMANDS`.
+        moments: signals, and after how many seconds they are sent.
+
+    Returns:
+        How often it was killed before it had ended.
+    """
+
+    def first_result() -> None:
+        checkout.git("checkout", "--quiet", "--", "params.yaml", "dvc.lock", "metrics")
+        checkout.dvc("checkout", "--quiet")
+
+    first_result()
+    command = [sys.executable, "-m", "mnistflow", *arguments]
+    checkout.environment["PYTHONPATH"] = "src"
+    killed = 0
+    for number, seconds in moments:
+        tried = attempt(checkout, command, begins=None, kill=number, after=seconds)
+        assert "Traceback" not in tried.output, tried.output
+        killed += tried.status != 0
+        assert_whole(checkout)
+    first_result()  # a killed restore has begun to replace it
+    output = checkout.mnistflow(*arguments)
+    assert "warning" not in output
+    client = MlflowClient(f"sqlite:///{checkout.folder / 'mlflow.db'}")
+    runs = client.search_runs(["1"])
+    assert [run.info.status for run in runs] == ["FINISHED"] * 2
+    match arguments[0]:
+        case "report":
+            assert checkout.read("result.html").rstrip().endswith("</html>")
+        case "export":
+            first = (checkout.folder / "model.onnx").read_bytes()
+            checkout.mnistflow(*arguments)
+            assert (checkout.folder / "model.onnx").read_bytes() == first
+        case "promote":
+            (mlp,) = [run for run in runs if run.data.params["model"] == "mlp"]
+            assert client.get_model_version_by_alias("mnistflow", "champion").run_id == mlp.info.run_id
+            versions = client.search_model_versions("name = 'mnistflow'")
+            assert len({version.run_id for version in versions}) == len(versions)
+        case "restore":
+            assert read_json(checkout.folder / "metrics" / "train.json")["model"] == "mlp"
+            assert checkout.dvc("status").strip() == "Data and pipelines are up to date."
+    assert not list(checkout.folder.glob(".*.tmp"))
+    return killed
 
 
 def is_running(process: int) -> bool:

@@ -14,15 +14,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import DEVNULL
 
 import pytest
 from conftest import Checkout
 from faults import (
+    COMMANDS,
     HANGS,
     assert_whole,
     children,
     digests,
+    kill_command,
     killed_until_done,
     remove_outputs,
     stage_command,
@@ -31,8 +32,6 @@ from faults import (
     wait_until_gone,
 )
 from mlflow import MlflowClient
-
-from mnistflow.files import read_json
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end a stage with its parent")
 
@@ -140,52 +139,12 @@ def test_a_disk_that_is_full_or_read_only_is_one_line_and_costs_nothing(
     assert ("train: goes on after the end of epoch 2" in output) == (stage == "train")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["report", "--output", "result.html"],
-        ["export", "--output", "model.onnx"],
-        ["promote", "with-mlp"],
-        ["restore", "with-mlp"],
-    ],
-    ids=lambda arguments: arguments[0],
-)
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])
 def test_a_command_that_is_killed_does_its_work_when_it_is_run_again(
     arguments: list[str], compared: Checkout, tmp_path: Path
 ) -> None:
     checkout = compared.copy(tmp_path / "checkout")
-    checkout.git("checkout", "--quiet", "--", "params.yaml", "dvc.lock", "metrics")  # back to the first result
-    checkout.dvc("checkout", "--quiet")
-    command = [sys.executable, "-m", "mnistflow", *arguments]
-    environment = {**checkout.environment, "PYTHONPATH": "src"}
-    for seconds in (1.5, 3.0):
-        with subprocess.Popen(command, cwd=checkout.folder, env=environment, stdout=DEVNULL, stderr=DEVNULL) as process:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds)
-            process.kill()
-        assert_whole(checkout)
-    checkout.git("checkout", "--quiet", "--", "params.yaml", "dvc.lock", "metrics")  # what a killed restore has begun
-    output = checkout.mnistflow(*arguments)
-    assert "warning" not in output
-    client = MlflowClient(f"sqlite:///{checkout.folder / 'mlflow.db'}")
-    runs = client.search_runs(["1"])
-    assert [run.info.status for run in runs] == ["FINISHED"] * 2
-    match arguments[0]:
-        case "report":
-            assert checkout.read("result.html").rstrip().endswith("</html>")
-        case "export":
-            first = (checkout.folder / "model.onnx").read_bytes()
-            checkout.mnistflow(*arguments)
-            assert (checkout.folder / "model.onnx").read_bytes() == first
-        case "promote":
-            (mlp,) = [run for run in runs if run.data.params["model"] == "mlp"]
-            assert client.get_model_version_by_alias("mnistflow", "champion").run_id == mlp.info.run_id
-            versions = client.search_model_versions("name = 'mnistflow'")
-            assert len({version.run_id for version in versions}) == len(versions)
-        case "restore":
-            assert read_json(checkout.folder / "metrics" / "train.json")["model"] == "mlp"
-            assert checkout.dvc("status").strip() == "Data and pipelines are up to date."
-    assert not list(checkout.folder.glob(".*.tmp"))
+    kill_command(checkout, arguments, [(signal.SIGKILL, 1.5), (signal.SIGKILL, 3.0)])
 
 
 def recorded_whole(checkout: Checkout) -> None:
