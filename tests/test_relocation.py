@@ -116,3 +116,17 @@ def test_names_of_stores_elsewhere_stay(moved: Checkout, monkeypatch: pytest.Mon
     ):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert tracking.store_uri(settings) == address
+
+
+def test_relative_stores_outlive_a_temporary_copy(finished: Checkout, tmp_path: Path) -> None:
+    checkout = finished.copy(tmp_path / "checkout")
+    output = checkout.dvc(
+        *("exp", "run", "--temp", "--name", "one", "-S", "evaluate.batch_size=100"),
+        MLFLOW_TRACKING_URI="./runs",
+        MLFLOW_ALLOW_FILE_STORE="true",
+        MLFLOW_REGISTRY_URI="sqlite:///registry.db",
+    )
+    assert "tracking: warning" not in output
+    registered = MlflowClient(f"sqlite:///{checkout.folder / 'registry.db'}").search_model_versions("")
+    assert len(registered) == 1
+    assert registered[0].run_id in {path.name for path in (checkout.folder / "runs").glob("*/*")}

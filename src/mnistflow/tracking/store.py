@@ -99,6 +99,8 @@ def connect(tracking: Tracking) -> tuple[MlflowClient, str]:
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(uri)
+    if registry := os.environ.get("MLFLOW_REGISTRY_URI"):
+        mlflow.set_registry_uri(_absolute(registry))
     repair_locations(tracking)
     with lock("store"):  # several processes that set up one new database break each other
         client = MlflowClient(uri)
