@@ -16,20 +16,22 @@ import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pytest
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, sync_playwright
 
 from mnistflow import datasets, devices, exporting, models, preprocessing, recipes, training
 from mnistflow.artifacts import Split
 from mnistflow.datasets.mnist import SHA256
 from mnistflow.params import load
 from mnistflow.tracking.relocation import relocate
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -167,6 +169,8 @@ class Checkout:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A real browser; where there is none what needs it is skipped, but not in CI."""
+    from playwright.sync_api import sync_playwright  # here, because tests of networks run without it
+
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         lacking(f"needs a browser, one of {', '.join(BROWSERS)}; on Debian: apt-get install chromium")

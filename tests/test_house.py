@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -105,3 +106,22 @@ from mnistflow import augment, corruptions, devices, diagnostics, evaluation, in
 from mnistflow import training
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_tests_of_networks_run_without_the_packages_of_the_others(tmp_path: Path) -> None:
+    """As on a machine that is lent for its GPU, with PyTorch and little else."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules |= dict.fromkeys(('playwright', 'hypothesis', 'mlflow', 'dvc', 'fastapi'))\n",
+        encoding="utf-8",
+    )
+    files = [str(file) for file in (ROOT / "tests").glob("test_*.py") if "mark.gpu" in file.read_text(encoding="utf-8")]
+    assert len(files) > 4
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", "--collect-only", *files],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
