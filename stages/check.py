@@ -9,16 +9,17 @@ from mnistflow import stage
 
 stage.begin()
 
-from mnistflow import datasets
-from mnistflow.check import problems, refuse_lost_copy, start_weights
-from mnistflow.files import link, note, write_json
+from mnistflow import datasets, git
+from mnistflow.check import problems, start_weights
+from mnistflow.files import link, note, project_root, write_json
 from mnistflow.params import ParamsError, load
 from mnistflow.paths import Paths
 
 
 def main() -> None:
     paths = Paths.load()
-    refuse_lost_copy()
+    if Path.cwd().resolve() != project_root():  # a copy, for an experiment
+        git.refuse_lost_copies(project_root())
     if found := problems(Path("params.yaml")):
         raise ParamsError(found)
     # Where DVC, which follows links, sees what the user brings change; also in the copies that it runs experiments in.

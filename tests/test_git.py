@@ -114,10 +114,19 @@ def test_an_experiment_that_dvc_would_lose_in_a_shallow_clone_is_refused(untrack
     output = checkout.dvc(*command, status=None)
     assert "\ncheck: this is a shallow clone, from which DVC loses the experiments" in output
     assert "Traceback" not in output
+    study = checkout.mnistflow("study", "run", "pooling", status=1)
+    assert study.splitlines()[-1].startswith("mnistflow: this is a shallow clone")
     checkout.git("fetch", "--quiet", "--unshallow")  # as it says
     checkout.dvc("config", "--local", "cache.dir", str(untracked.folder / ".dvc" / "cache"))
     checkout.dvc(*command)
     assert checkout.git("for-each-ref", "refs/exps").count("/one\n") == 1
+
+
+def test_a_study_in_a_path_that_dvc_cannot_copy_from_is_refused(untracked: Checkout, tmp_path: Path) -> None:
+    checkout = in_a_clone(untracked, tmp_path)
+    output = checkout.mnistflow("study", "run", "pooling", status=1)
+    assert output.splitlines()[-1].startswith(f"mnistflow: the path {checkout.folder} has a #")
+    assert not list((checkout.folder / ".mnistflow").glob("experiments/*"))
 
 
 def test_a_lock_of_another_git_is_one_line(clean: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from mnistflow import datasets, git, params, tracking
+from mnistflow import datasets, params, tracking
 from mnistflow.datasets import DATASETS, Dataset
 from mnistflow.files import named_path, project_root, read_yaml, sha256
 from mnistflow.params import Params, Tracking, argument_problems, nearest
@@ -23,7 +23,7 @@ from mnistflow.provenance import PACKAGE, closure, digest
 if TYPE_CHECKING:  # torch takes seconds to import, and most of what is checked does not need it
     from mnistflow.models import ImageShape
 
-__all__ = ["dataset_problems", "document_problems", "problems", "refuse_lost_copy", "start_weights"]
+__all__ = ["dataset_problems", "document_problems", "problems", "start_weights"]
 
 STORES = ("http", "https", "sqlite", "mysql", "postgresql", "mssql", "file", "databricks")  # that MLflow brings along
 
@@ -76,19 +76,6 @@ def document_problems(document: JsonValue) -> list[str]:
         if dataset is not None:
             found += _split_problems(chosen, dataset)
     return found
-
-
-def refuse_lost_copy() -> None:
-    """Refuse to run in a temporary copy of a shallow clone: DVC does not bring the experiment back, without a word.
-
-    Raises:
-        ValueError: this is one; says what to do.
-    """
-    if Path.cwd().resolve() != project_root() and git.is_shallow(project_root()):
-        raise ValueError(
-            "this is a shallow clone, from which DVC loses the experiments that it runs in a copy (--temp, --queue, "
-            "`mnistflow study run`); bring the whole history first: git fetch --unshallow"
-        )
 
 
 def start_weights(chosen: Params) -> Path | None:

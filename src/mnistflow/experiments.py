@@ -286,7 +286,11 @@ def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Planned |
         waiting: what to run, in this order.
         jobs: how many at once.
         logs: a folder for what each of them prints.
+
+    Raises:
+        ValueError: DVC would lose experiments of this project; none was started.
     """
+    git.refuse_lost_copies(project_root())
     environment = {
         **os.environ,
         STUDY: str(os.getpid()),  # a stage ends with it

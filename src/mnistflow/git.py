@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["changed_files", "contents", "experiments", "is_shallow", "main_worktree", "run"]
+__all__ = ["changed_files", "contents", "experiments", "main_worktree", "refuse_lost_copies", "run"]
 
 
 def run(*arguments: str, text: str = "", folder: Path | None = None) -> str:
@@ -89,13 +89,22 @@ def main_worktree() -> Path | None:
     return common.parent / run("rev-parse", "--show-prefix").rstrip("\n")
 
 
-def is_shallow(folder: Path) -> bool:
-    """Whether a repository lacks a part of its history, as after ``git clone --depth 1``.
+def refuse_lost_copies(project: Path) -> None:
+    """Refuse to run experiments in temporary copies of a project from which DVC could not bring them back.
 
     Raises:
-        ValueError: git failed.
+        ValueError: it could not; says why and what to do.
     """
-    return run("rev-parse", "--is-shallow-repository", folder=folder).strip() == "true"
+    if "#" in str(project):
+        raise ValueError(
+            f"the path {project} has a #, behind which DVC loses it when it copies the project for an experiment "
+            "(--temp, --queue, `mnistflow study run`); move the project"
+        )
+    if run("rev-parse", "--is-shallow-repository", folder=project).strip() == "true":
+        raise ValueError(
+            "this is a shallow clone, from which DVC loses the experiments that it runs in a copy (--temp, --queue, "
+            "`mnistflow study run`); bring the whole history first: git fetch --unshallow"
+        )
 
 
 def _failure(command: str, stderr: str, folder: Path) -> str:
