@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import signal
 import subprocess
@@ -114,14 +115,15 @@ def start(checkout: Checkout, command: Sequence[str]) -> subprocess.Popen[str]:
 
 
 def until(process: subprocess.Popen[str], text: str) -> str:
-    """Wait until it prints a text, or has ended; returns what it has printed."""
+    """Wait until it prints a text, or has ended; returns what it has printed, to the end of that line."""
     assert process.stdout is not None
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if text in line:
+    printed = bytearray()
+    # Byte by byte, past Python's buffer: what that holds, communicate() would leave out.
+    while byte := os.read(process.stdout.fileno(), 1):
+        printed += byte
+        if byte == b"\n" and text.encode() in printed:
             break
-    return printed
+    return printed.decode()
 
 
 def attempt(

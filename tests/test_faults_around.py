@@ -215,7 +215,7 @@ def test_two_users_of_one_group_share_checkpoints(untracked: Checkout, open_fold
         ("root", 400, False), ("somebody", 401, False), ("somebody", 400, True), ("root", 401, True)
     ):  # fmt: skip
         printed = trained(user, epochs)
-        assert ("goes on after" in printed) == goes_on
+        assert ("goes on after" in printed) == goes_on, printed
         assert "warning" not in printed
 
     (checkpoint,) = [each for each in kept.glob("*.safetensors") if each.stat().st_uid == 0]
