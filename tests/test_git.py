@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -188,3 +190,22 @@ def test_a_linked_worktree_is_told_where_the_cache_is(
     checkout.dvc("config", "--local", "cache.dir", str(untracked.folder / ".dvc" / "cache"))  # as it says
     with experiments.files(head) as (_, paths):
         assert paths.weights.is_file()
+
+
+@pytest.mark.parametrize("climbing", ["../../evil.png", "/tmp/evil.png"])
+def test_an_experiment_that_would_write_outside_of_the_project_is_refused(
+    climbing: str, untracked: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = untracked.copy(tmp_path / "checkout")
+    monkeypatch.chdir(checkout.folder)
+    (known,) = re.findall(r"path: metrics/figures\n +hash: md5\n +md5: (\w+)\.dir", checkout.read("dvc.lock"))
+    cache = checkout.folder / ".dvc" / "cache" / "files" / "md5"
+    entries = json.loads((cache / known[:2] / f"{known[2:]}.dir").read_text(encoding="utf-8"))
+    manifest = json.dumps([*entries, {**entries[0], "relpath": climbing}]).encode()
+    digest = hashlib.md5(manifest).hexdigest()
+    (cache / digest[:2]).mkdir(exist_ok=True)
+    (cache / digest[:2] / f"{digest[2:]}.dir").write_bytes(manifest)
+    checkout.replace("dvc.lock", known, digest)
+    checkout.git("commit", "--quiet", "--all", "--message", "evil")
+    with pytest.raises(ValueError, match="would write outside of this project"), experiments.files("HEAD"):
+        pytest.fail("its files were brought")

@@ -38,6 +38,7 @@ __all__ = [
     "holders",
     "origin",
     "override",
+    "refuse_climbing",
     "results",
     "run",
 ]
@@ -170,6 +171,7 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
     from dvc.repo import Repo
     from dvc.repo.brancher import switch
 
+    refuse_climbing(commit)
     paths = Paths.load()
     wanted = [
         "data_metrics", "weights", "train_metrics", "history", "test_metrics", "predictions", "robustness", "figures"
@@ -191,6 +193,26 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
                     f"DVC's cache has not all files of {commit[:10]}: no {getattr(paths, each)}{_cache_hint()}"
                 )
         yield load(folder / "params.yaml"), replace(paths, **brought)
+
+
+def refuse_climbing(commit: str) -> None:
+    """Refuse a result whose files would be brought to places outside of the project, as DVC would bring them.
+
+    Raises:
+        ValueError: a path in its dvc.lock, or in a folder that this names, is absolute or climbs.
+    """
+    from dvc.repo import Repo
+
+    (text,) = git.contents([f"{commit}:./dvc.lock"])
+    with Repo(str(Path.cwd())) as repo:
+        for path, md5 in re.findall(r"path: (.+)\n(?: +hash: md5\n)? +md5: ([0-9a-f]{32}(?:\.dir)?)", text or ""):
+            inside = [path]
+            manifest = Path(repo.cache.local.oid_to_path(md5))
+            if md5.endswith(".dir") and manifest.is_file():
+                inside += [str(each["relpath"]) for each in json.loads(manifest.read_text(encoding="utf-8"))]
+            for each in inside:
+                if Path(each).is_absolute() or ".." in Path(each).parts:
+                    raise ValueError(f"{commit[:10]} would write outside of this project, to {each!r}; not brought")
 
 
 def _cache_hint() -> str:

@@ -119,6 +119,7 @@ def restore(settings: Tracking, wanted: str) -> tuple[Found, str]:
     weights = found.tags[tags.DVC_WEIGHTS]
     holder = next((each for each in experiments.results() if _is_result(found, each)), None)
     if holder is not None:
+        experiments.refuse_climbing(holder.commit)
         done, place = _dvc("exp", "apply", holder.name), f"DVC experiment {holder.name}"
     else:
         commit = next((each for each in experiments.holders(weights) if _is_of(found, each)), None)
@@ -127,6 +128,7 @@ def restore(settings: Tracking, wanted: str) -> tuple[Found, str]:
                 f"no DVC experiment and no commit here holds the files of run {found.id} ({found.name}); its weights "
                 f"are in MLflow: -S train.init_from={found.id}"
             )
+        experiments.refuse_climbing(commit)
         git.run("checkout", "--quiet", commit, "--", "params.yaml", "dvc.lock", "metrics")
         done, place = _dvc("checkout", "--quiet"), f"commit {commit[:10]}"
     if done.returncode != 0:
