@@ -108,7 +108,7 @@ def tried(checkout: Checkout) -> list[str]:
             outcomes.append("works")
         else:
             why = reason(output).replace(str(checkout.folder.resolve()), "PROJECT").replace("|", "/").strip()
-            outcomes.append(re.sub(r"\btmp\w{8}\b", "…", why))
+            outcomes.append(re.sub(rf"({tempfile.gettempdir()}/)?\btmp\w{{8}}\b", "…", why))
     return outcomes
 
 

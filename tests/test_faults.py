@@ -242,7 +242,7 @@ def test_a_study_that_is_killed_goes_on_with_what_it_had_not_done(untracked: Che
         "batches-large-0",
         "batches-small-0",
     ]
-    assert "1 of 1" not in checkout.run(*command)
+    assert "2 experiments, 2 of them there already" in checkout.run(*command)
 
 
 def test_a_read_only_folder_for_checkpoints_costs_warnings_alone(

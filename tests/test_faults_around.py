@@ -81,7 +81,7 @@ def test_a_full_disk_fails_in_one_line_and_costs_nothing(untracked: Checkout, tm
 def test_commands_in_a_read_only_project(
     arguments: list[str], status: int | None, read_only: Checkout, tmp_path: Path
 ) -> None:
-    shutil.copy(next((read_only.folder / "metrics" / "figures").glob("samples.png")), tmp_path / "picture.png")
+    shutil.copy(read_only.folder / "metrics" / "figures" / "samples.png", tmp_path / "picture.png")
     output = read_only.mnistflow(*(each.replace("OUT", str(tmp_path)) for each in arguments), status=status)
     assert "Traceback" not in output
     if status == 1:
@@ -164,7 +164,9 @@ def somebody(open_folder: Path) -> list[str]:
     return other
 
 
-def test_another_user_is_told_what_is_not_his(finished: Checkout, open_folder: Path, somebody: list[str]) -> None:
+def test_another_user_changes_nothing(
+    finished: Checkout, open_folder: Path, somebody: list[str]
+) -> None:
     checkout = finished.copy(open_folder / "checkout")
     before = {path: path.lstat().st_mtime_ns for path in checkout.folder.rglob("*") if path.is_file()}
     home = {"HOME": str(open_folder), "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -192,7 +192,7 @@ def test_a_linked_worktree_is_told_where_the_cache_is(
         assert paths.weights.is_file()
 
 
-@pytest.mark.parametrize("climbing", ["../../evil.png", "/tmp/evil.png"])
+@pytest.mark.parametrize("climbing", ["../../evil.png", "/evil.png"])
 def test_an_experiment_that_would_write_outside_of_the_project_is_refused(
     climbing: str, untracked: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,16 +16,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
 
 from mnistflow import git, tracking
-from mnistflow.files import project_root
+from mnistflow.files import parse_yaml, project_root
 from mnistflow.params import Params, load
 from mnistflow.paths import Paths
 from mnistflow.provenance import PACKAGE, closure
 from mnistflow.stage import STUDY
+
+if TYPE_CHECKING:  # DVC takes a second to import
+    from dvc.repo import Repo
 
 __all__ = [
     "Ended",
@@ -171,7 +174,6 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
     from dvc.repo import Repo
     from dvc.repo.brancher import switch
 
-    refuse_climbing(commit)
     paths = Paths.load()
     wanted = [
         "data_metrics", "weights", "train_metrics", "history", "test_metrics", "predictions", "robustness", "figures"
@@ -181,6 +183,7 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
         try:
             # Repo(…, rev=commit) looks for the project at the top of the git repository alone.
             with Repo(str(Path.cwd())) as repo, switch(repo, commit):
+                _refuse_climbing(repo, commit)
                 for path in (Path("params.yaml"), *(getattr(paths, each) for each in wanted)):
                     if path != paths.robustness or repo.dvcfs.exists(path.as_posix()):
                         repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)
@@ -199,20 +202,35 @@ def refuse_climbing(commit: str) -> None:
     """Refuse a result whose files would be brought to places outside of the project, as DVC would bring them.
 
     Raises:
-        ValueError: a path in its dvc.lock, or in a folder that this names, is absolute or climbs.
+        ValueError: a path in its dvc.lock, or in a folder that this names, is absolute or climbs; or either is damaged.
     """
     from dvc.repo import Repo
 
-    (text,) = git.contents([f"{commit}:./dvc.lock"])
     with Repo(str(Path.cwd())) as repo:
-        for path, md5 in re.findall(r"path: (.+)\n(?: +hash: md5\n)? +md5: ([0-9a-f]{32}(?:\.dir)?)", text or ""):
-            inside = [path]
-            manifest = Path(repo.cache.local.oid_to_path(md5))
-            if md5.endswith(".dir") and manifest.is_file():
-                inside += [str(each["relpath"]) for each in json.loads(manifest.read_text(encoding="utf-8"))]
-            for each in inside:
-                if Path(each).is_absolute() or ".." in Path(each).parts:
-                    raise ValueError(f"{commit[:10]} would write outside of this project, to {each!r}; not brought")
+        _refuse_climbing(repo, commit)
+
+
+def _refuse_climbing(repo: Repo, commit: str) -> None:
+    (text,) = git.contents([f"{commit}:./dvc.lock"])
+    for entry in _entries(parse_yaml(text, "dvc.lock") if text is not None else None):
+        inside, md5 = [entry["path"]], str(entry.get("md5", ""))
+        manifest = Path(repo.cache.local.oid_to_path(md5))
+        if md5.endswith(".dir") and manifest.is_file():
+            inside += [each["relpath"] for each in json.loads(manifest.read_text(encoding="utf-8"))]
+        for path in map(str, inside):
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise ValueError(f"{commit[:10]} would write outside of this project, to {path!r}; not brought")
+
+
+def _entries(document: JsonValue) -> Iterator[dict[str, JsonValue]]:
+    """Whatever in a dvc.lock has a path."""
+    if isinstance(document, dict):
+        if "path" in document:
+            yield document
+        document = list(document.values())
+    if isinstance(document, list):
+        for each in document:
+            yield from _entries(each)
 
 
 def _cache_hint() -> str:
