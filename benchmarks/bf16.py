@@ -21,8 +21,9 @@ from tqdm import tqdm
 from benchmarks import ROOT
 from benchmarks.ours import Training, splits
 from benchmarks.timing import keep
-from mnistflow import devices, inference
-from mnistflow.params import load
+from mnistflow.config.params import load
+from mnistflow.core import devices
+from mnistflow.models import inference
 
 TRAININGS = (("fast", "fast99"), ("fast", "fast994"), ("compact", "fast99"))  # model, recipe
 

@@ -46,9 +46,9 @@ from hypothesis import HealthCheck, given, settings
 from test_mistakes import mutations
 from tqdm import tqdm
 
-from mnistflow.check import problems
-from mnistflow.files import whole
-from mnistflow.params import load
+from mnistflow.checks.problems import problems
+from mnistflow.config.params import load
+from mnistflow.core.files import whole
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 EPOCHS = {"compact": 3}  # it takes ten times as long as the others

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from benchmarks import ROOT
 from benchmarks.ours import Training, mnist, params_of
 from benchmarks.timing import alternated, keep, ratio, seconds_each, spread
-from mnistflow import devices, training
+from mnistflow.core import devices
+from mnistflow.training.loop import TINY
 
 NAMES = ("seed-000", "seed-001", "seed-001-cnn", "seed-002", "seed-003", "seed-004", "default")
 
@@ -70,10 +71,11 @@ def one(name: str, rounds: int, seconds: float, device: torch.device) -> dict[st
 
 def bare(it: Training) -> float:
     """The arithmetic of an epoch; returns its seconds."""
-    model, optimizer, loss, augment = it.model, it.optimizer, it.loss, it.augment
+    model, optimizer, schedule = it.model, it.state.optimizer, it.state.schedule
+    loss, augment = it.assembled.options["loss"], it.assembled.options["augment"]
     images, labels, batch = it.train.images, it.train.labels, it.recipe.batch_size
-    layout, small, augments = it.state.layout, batch <= training.TINY, any(it.recipe.augment.model_dump().values())
-    generator, bf16 = it.state.generator, it.precision == "bf16"
+    layout, small = it.state.layout, batch <= TINY
+    generator, bf16 = it.state.generator, it.assembled.precision == "bf16"
     model.train()
     if small:
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
@@ -81,7 +83,7 @@ def bare(it: Training) -> float:
     order = torch.randperm(len(labels), generator=generator) if it.recipe.shuffle else torch.arange(len(labels))
     for chosen in order.to(images.device).split(batch):
         x, y = images[chosen], labels[chosen]
-        if augments:
+        if augment is not None:
             x = augment(x, generator)
         x = x.contiguous(memory_format=layout)
         if bf16:
@@ -93,8 +95,8 @@ def bare(it: Training) -> float:
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-        if it.schedule is not None:
-            it.schedule.step()
+        if schedule is not None:
+            schedule.step()
     if images.device.type == "cuda":
         torch.cuda.synchronize(images.device)
     taken = time.perf_counter() - started

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from benchmarks import ROOT
-from mnistflow import augment, datasets, devices, models, preprocessing, progress, recipes, stage, studies, training
-from mnistflow.artifacts import Split
-from mnistflow.checkpoints import Checkpoint
-from mnistflow.datasets import Published
-from mnistflow.params import Params, load, parse
+from mnistflow import models
+from mnistflow.config.params import Params, load, parse
+from mnistflow.core import devices
+from mnistflow.core.tensors import Split
+from mnistflow.data import datasets, preprocessing
+from mnistflow.data.datasets import Published
+from mnistflow.experiments import studies
+from mnistflow.pipeline import progress, stage
+from mnistflow.pipeline.checkpoints import Checkpoint
+from mnistflow.training.assembly import assemble
+from mnistflow.training.history import Epoch
+from mnistflow.training.loop import Step
 
 __all__ = ["Training", "mnist", "original", "params_of", "splits"]
 
@@ -92,18 +98,11 @@ class Training:
         self.device = split.images.device
         generator = devices.seeded(seed, params.threads, self.device)
         self.model = models.build(self.block.architecture, split.image_shape, 10, self.block.arguments).to(self.device)
-        self.optimizer = recipes.make_optimizer(self.model.parameters(), **self.recipe.optimizer_arguments)
-        self.loss = recipes.make_loss(self.recipe.loss, label_smoothing=self.recipe.label_smoothing)
-        self.steps = math.ceil(images / self.recipe.batch_size)
-        self.schedule = recipes.make_schedule(
-            self.optimizer, self.recipe.schedule, steps=self.recipe.epochs * self.steps, warmup=self.recipe.warmup
-        )
-        self.state = training.State(self.model, self.optimizer, self.schedule, generator, self.recipe.batch_size)
-        self.precision = training.computed_in(precision or self.recipe.precision, self.model, self.device)
-        changes = self.recipe.augment
-        # One for all epochs, as in a training: on a card a step is recorded once.
-        self.events: Iterator[training.Step | training.Epoch] | None = None
-        self.augment = partial(augment.affine, rotate=changes.rotate, scale=changes.scale, shift=changes.shift)
+        recipe = self.recipe if precision is None else self.recipe.model_copy(update={"precision": precision})
+        self.assembled = assemble(self.model, self.train, generator, **recipe.arguments)
+        self.steps, self.state = self.assembled.steps, self.assembled.state
+        # One for all epochs, as in a training: on a GPU a step is recorded once.
+        self.events: Iterator[Step | Epoch] | None = None
 
     def epoch(self) -> float:
         """Train for one epoch; returns the seconds that it took, start-up and measurements apart."""
@@ -111,21 +110,13 @@ class Training:
         display = progress.Display(1, self.steps, 200)
         checkpoint = Checkpoint("benchmark", self.device, every=1e9)
         if self.events is None:
-            self.events = training.fit(
-                self.state,
-                self.train,
-                loss=self.loss,
-                epochs=1,
-                shuffle=self.recipe.shuffle,
-                augment=self.augment,
-                precision=self.precision,
-            )
+            self.events = replace(self.assembled, epochs=1).events()
         started = time.perf_counter()
         with contextlib.redirect_stdout(io.StringIO()), stage.stoppable() as stop:
             for event in self.events:
                 display.show(event)
                 stop.now(f"{display.where}; nothing of this benchmark is kept")
-                if isinstance(event, training.Epoch) or checkpoint.is_due():
+                if isinstance(event, Epoch) or checkpoint.is_due():
                     break
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)

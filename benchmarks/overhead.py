@@ -27,7 +27,7 @@ import yaml
 
 from benchmarks import ROOT
 from benchmarks.timing import alternated, keep, ratio, spread
-from mnistflow import datasets
+from mnistflow.data import datasets
 
 RAW = Path("data", "raw", "mnist")
 RESULTS = ("data/processed", "data/raw", "models", "metrics", "mlflow.db", "mlruns", ".mnistflow", ".dvc/cache")

@@ -16,9 +16,9 @@ from tqdm import tqdm
 from benchmarks import ROOT
 from benchmarks.ours import Training, mnist
 from benchmarks.timing import alternated, keep, ratio, seconds_each, spread
-from mnistflow import devices
-from mnistflow.artifacts import Split
-from mnistflow.params import Params, load
+from mnistflow.config.params import Params, load
+from mnistflow.core import devices
+from mnistflow.core.tensors import Split
 
 MODELS = ("mlp", "lenet5", "small-cnn", "compact")
 BATCHES = (32, 128, 512)
@@ -47,7 +47,7 @@ def main() -> None:
                 "fp32, a step": seconds_each(taken["fp32"]),
                 "bf16, a step": seconds_each(taken["bf16"]),
                 "bf16 is faster by": spread(found),
-                "auto": Training(chosen, split, batch, precision="auto").precision,
+                "auto": Training(chosen, split, batch, precision="auto").assembled.precision,
             }
         )
         measured[f"{model}-{batch}"] = {**taken, "ratio": found}

@@ -31,9 +31,10 @@ from tqdm import tqdm
 from benchmarks import ROOT
 from benchmarks.ours import Training, original, params_of
 from benchmarks.timing import keep
-from mnistflow import augment, preprocessing
-from mnistflow.artifacts import read_split, write_split
-from mnistflow.datasets import LabelledImages, Published
+from mnistflow.core.affine import affine
+from mnistflow.core.tensors import read_split, write_split
+from mnistflow.data import preprocessing
+from mnistflow.data.datasets import LabelledImages, Published
 
 NUMBERS = (60_000, 120_000, 600_000)
 MEBIBYTE = 2**20
@@ -118,7 +119,7 @@ def prepare(path: Path, number: int) -> dict[str, object]:
         part = train.images[chosen]
         if first >= len(train.images):
             floats = part.unsqueeze(1).float()
-            part = augment.affine(floats, generator, rotate=15, scale=0.1, shift=3).squeeze(1).round().to(torch.uint8)
+            part = affine(floats, generator, rotate=15, scale=0.1, shift=3).squeeze(1).round().to(torch.uint8)
         images[first : first + PART] = part
     labels = train.labels[torch.arange(number) % len(train.labels)]
     params = params_of("default")

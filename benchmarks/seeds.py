@@ -28,8 +28,8 @@ from benchmarks import ROOT
 from benchmarks.ours import Training, mnist, params_of
 from benchmarks.published import SYSTEMS
 from benchmarks.timing import alternated, keep, ratio, spread
-from mnistflow import datasets
-from mnistflow.datasets.folder import write_folder
+from mnistflow.data import datasets
+from mnistflow.data.datasets.folder import write_folder
 
 RAW = ROOT / "data" / "raw" / "mnist"
 EPOCH = 60_000

@@ -32,7 +32,7 @@ from PIL import Image
 
 from benchmarks import ROOT
 from benchmarks.timing import keep
-from mnistflow import datasets
+from mnistflow.data import datasets
 
 CLIENTS = (1, 8, 64)
 PICTURES = 64  # different ones, sent in turns

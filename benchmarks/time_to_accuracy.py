@@ -23,9 +23,11 @@ from tqdm import tqdm
 from benchmarks import ROOT
 from benchmarks.ours import Training, splits
 from benchmarks.timing import keep, ratio, spread
-from mnistflow import devices, inference, recipes
-from mnistflow.artifacts import Split
-from mnistflow.params import load
+from mnistflow.config.params import load
+from mnistflow.core import devices
+from mnistflow.core.tensors import Split
+from mnistflow.models import inference
+from mnistflow.training.optimizers import make_optimizer, make_schedule
 
 RAW = ROOT / "data" / "raw" / "mnist"
 AIMS = {"fast99": 0.990, "fast994": 0.994}
@@ -89,8 +91,8 @@ def reference(seed: int, device: torch.device) -> tuple[float, float]:
     layers += [nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()]
     layers += [nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10)]
     model = nn.Sequential(*layers).to(device).to(memory_format=torch.channels_last)
-    optimizer = recipes.make_optimizer(model.parameters(), "adam", lr=0.01)
-    schedule = recipes.make_schedule(optimizer, "one_cycle", steps=math.ceil(len(train) / 256), warmup=0.25)
+    optimizer = make_optimizer(model.parameters(), "adam", lr=0.01)
+    schedule = make_schedule(optimizer, "one_cycle", steps=math.ceil(len(train) / 256), warmup=0.25)
     assert schedule is not None
     started = time.perf_counter()
     for chosen in torch.randperm(len(train), generator=generator).to(device).split(256):

@@ -5,15 +5,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mnistflow import stage
+from mnistflow.pipeline import stage
 
 stage.begin()
 
-from mnistflow import datasets, git
-from mnistflow.check import problems, start_weights
-from mnistflow.files import link, note, project_root, write_json
-from mnistflow.params import ParamsError, load
-from mnistflow.paths import Paths
+from mnistflow.checks.problems import problems, start_weights
+from mnistflow.config.forms import ParamsError
+from mnistflow.config.params import load
+from mnistflow.config.paths import Paths
+from mnistflow.core.files import link, note, project_root, write_json
+from mnistflow.data import datasets
+from mnistflow.pipeline import git
 
 
 def main() -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mnistflow import stage
+from mnistflow.pipeline import stage
 
 stage.begin()
 
-from mnistflow import datasets
-from mnistflow.params import load
-from mnistflow.paths import Paths
+from mnistflow.config.params import load
+from mnistflow.config.paths import Paths
+from mnistflow.data import datasets
 
 
 def main() -> None:

@@ -5,18 +5,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mnistflow import stage
+from mnistflow.pipeline import stage
 
 stage.begin()
 
 import time
 
-from mnistflow import devices, evaluation, models, tracking
-from mnistflow.artifacts import read_split
-from mnistflow.files import write_csv, write_json
-from mnistflow.inference import placed
-from mnistflow.params import load
-from mnistflow.paths import Paths
+from mnistflow import models
+from mnistflow.config.params import load
+from mnistflow.config.paths import Paths
+from mnistflow.core import devices
+from mnistflow.core.files import write_csv, write_json
+from mnistflow.core.tensors import read_split
+from mnistflow.evaluation import measures
+from mnistflow.models.inference import placed
+from mnistflow.pipeline import durations
 
 
 def main() -> None:
@@ -28,20 +31,25 @@ def main() -> None:
     model, card = models.load(paths.weights)
     test, validation = placed(read_split(paths.test_split), device), placed(read_split(paths.validation_split), device)
     batch_size = params.evaluate.batch_size
-    with tracking.recording(params, paths, card.determinants) as record:
-        started = time.perf_counter()
-        result = evaluation.evaluate(model.to(device), test, card.loss, batch_size, validation)
-        shifts = evaluation.shift_accuracies(model, test, params.evaluate.max_shift, batch_size)
-        robustness = evaluation.Robustness(result.accuracy)
-        if params.evaluate.robustness:
-            robustness = evaluation.robustness(model, test, result.accuracy, batch_size)
-        seconds = time.perf_counter() - started
-        speed = evaluation.speed(model, test, batch_size)
-        write_csv(paths.predictions, result.rows(test))
-        write_csv(paths.robustness, robustness.rows())
-        figures = {**result.summary(), "robust_accuracy": robustness.accuracy, "shift_accuracies": shifts}
-        write_json(paths.test_metrics, {**figures, "device": device.type})
-        record.evaluation(seconds, speed.images_per_second, speed.latency)
+    started = time.perf_counter()
+    result = measures.evaluate(model.to(device), test, card.loss, batch_size, validation)
+    shifts = measures.shift_accuracies(model, test, params.evaluate.max_shift, batch_size)
+    robustness = measures.Robustness(result.accuracy)
+    if params.evaluate.robustness:
+        robustness = measures.robustness(model, test, result.accuracy, batch_size)
+    seconds = time.perf_counter() - started
+    speed = measures.speed(model, test, batch_size)
+
+    write_csv(paths.predictions, result.rows(test))
+    write_csv(paths.robustness, robustness.rows())
+    figures = {**result.summary(), "robust_accuracy": robustness.accuracy, "shift_accuracies": shifts}
+    write_json(paths.test_metrics, {**figures, "device": device.type})
+    durations.note(
+        durations.evaluation(paths.weights, params.evaluate.model_dump()),
+        evaluate_seconds=seconds,
+        evaluate_images_per_second=speed.images_per_second,
+        latency_seconds=speed.latency,
+    )
     print(f"evaluate: {result.accuracy:.2%} of {len(test):,} test images right, mean loss {result.loss:.4f}")
     print(f"evaluate: {speed.images_per_second:,.0f} images a second, one alone in {1000 * speed.latency:.2f} ms")
 

@@ -5,19 +5,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mnistflow import stage
+from mnistflow.pipeline import stage
 
 stage.begin()
 
 import torch
 
-from mnistflow import devices, figures, models, tracking
-from mnistflow.artifacts import read_split
-from mnistflow.files import read_csv
-from mnistflow.inference import read_predictions
-from mnistflow.params import load
-from mnistflow.paths import Paths
-from mnistflow.scores import read_robustness, read_scores
+from mnistflow import figures, models, tracking
+from mnistflow.config.params import load
+from mnistflow.config.paths import Paths
+from mnistflow.core import devices
+from mnistflow.core.files import read_csv
+from mnistflow.core.tensors import read_split
+from mnistflow.evaluation.predictions import read_predictions
+from mnistflow.evaluation.scores import read_robustness, read_scores
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
     scores, robustness = read_scores(paths.test_metrics), read_robustness(paths.robustness)
     some = figures.spread(train.labels, count)
 
-    with tracking.recording(params, paths, card.determinants) as record, figures.background(params.plot.background):
+    with tracking.completing(params, paths), figures.background(params.plot.background):
         drawn = {
             "samples": figures.samples(train.images[some], train.labels[some], classes, "Training images"),
             "grid": figures.grid(train, validation, params.plot.first_image),
@@ -52,7 +53,6 @@ def main() -> None:
         }
         for name, figure in drawn.items():
             figures.save(figure, paths.figures / f"{name}.png", dpi)
-        record.figures()
     print(f"plot: {', '.join(drawn)} drawn into {paths.figures}")
 
 

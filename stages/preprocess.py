@@ -5,15 +5,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mnistflow import stage
+from mnistflow.pipeline import stage
 
 stage.begin()
 
-from mnistflow import datasets, devices, preprocessing
-from mnistflow.artifacts import write_split
-from mnistflow.files import write_json
-from mnistflow.params import load
-from mnistflow.paths import Paths
+from mnistflow.config.params import load
+from mnistflow.config.paths import Paths
+from mnistflow.core import devices
+from mnistflow.core.files import write_json
+from mnistflow.core.tensors import write_split
+from mnistflow.data import datasets, preprocessing
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
-import math
 import os
 import shutil
 import signal
@@ -24,11 +23,16 @@ import torch
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from mnistflow import datasets, devices, exporting, models, preprocessing, recipes, training
-from mnistflow.artifacts import Split
-from mnistflow.datasets.mnist import SHA256
-from mnistflow.params import load
+from mnistflow import models
+from mnistflow.config.params import load
+from mnistflow.core import devices
+from mnistflow.core.tensors import Split
+from mnistflow.data import datasets, preprocessing
+from mnistflow.data.datasets.mnist import SHA256
+from mnistflow.export import formats
 from mnistflow.tracking.relocation import relocate
+from mnistflow.training.assembly import assemble
+from mnistflow.training.history import Epoch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -337,9 +341,7 @@ def serving(clean: Checkout, mnist_folder: Path, shared: Path) -> Checkout:
         for name, recipe in (("fast", "fast99"), ("mlp", "default")):
             _train(name, recipe, train, checkout.folder / f"{name}.safetensors")
         # Their graphs are made in a process that ends: a server that makes them keeps PyTorch in its memory.
-        program = (
-            "from mnistflow.catalogue import open_predictor as open\nopen('fast.safetensors')\nopen('mlp.safetensors')"
-        )
+        program = "from mnistflow.serving.catalogue import open_predictor as open\nopen('fast.safetensors')\nopen('mlp.safetensors')"
         checkout.run(sys.executable, "-c", program, PYTHONPATH="src")
 
     return made_once(shared / "serving", make)
@@ -351,14 +353,13 @@ def _train(name: str, recipe_name: str, train: Split, path: Path) -> None:
     block, recipe = params.models[name], params.recipes[recipe_name]
     generator = devices.seeded(0, 2, torch.device("cpu"))
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments)
-    optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
-    steps = math.ceil(len(train) / recipe.batch_size)
-    schedule = recipes.make_schedule(optimizer, recipe.schedule, steps=steps, warmup=recipe.warmup)
-    state = training.State(model, optimizer, schedule, generator, recipe.batch_size)
-    loss = recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing)
-    for _ in training.fit(state, train, loss=loss, epochs=1, shuffle=True):
-        pass
-    card = models.Card(block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss, name)
+    training = assemble(
+        model, train, generator, **recipe.arguments | {"augment": None, "precision": "fp32", "keep": "last"}
+    )
+    for event in training.events():
+        if isinstance(event, Epoch):
+            break
+    card = models.Card(block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss)
     models.save(path, model, card)
 
 
@@ -380,5 +381,5 @@ Network = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 @pytest.fixture(scope="session")
 def reads_digits(serving: Checkout) -> Network:
     """A network that was trained for seconds on real digits: (N, 28, 28) uint8 to (N,)."""
-    probabilities = exporting.eager(serving.folder / "fast.safetensors")
+    probabilities = formats.eager(serving.folder / "fast.safetensors")
     return lambda images: probabilities(np.array(images)).argmax(axis=1)  # PyTorch wants arrays that can be written to

@@ -28,8 +28,8 @@ if __name__ == "__main__":
 import torch
 from safetensors.torch import save_file
 
-from mnistflow.artifacts import read_tensors, write_tensors
-from mnistflow.paths import Paths
+from mnistflow.config.paths import Paths
+from mnistflow.core.tensors import read_tensors, write_tensors
 
 Damage = Callable[[Path], None]
 SENTINEL = Path("a-pickle-was-loaded")

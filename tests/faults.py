@@ -16,10 +16,10 @@ from pathlib import Path
 from conftest import Checkout
 from mlflow import MlflowClient
 
-from mnistflow.artifacts import read_split, read_tensors
-from mnistflow.files import read_csv, read_json, read_yaml
+from mnistflow.config.paths import Paths
+from mnistflow.core.files import read_csv, read_json, read_yaml
+from mnistflow.core.tensors import read_split, read_tensors
 from mnistflow.models import load
-from mnistflow.paths import Paths
 
 HANGS = 300  # seconds after which a process that should have ended counts as hanging, however slow the machine
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

@@ -11,10 +11,11 @@ from conftest import ROOT
 from PIL import Image
 from test_exporting import saved
 
-from mnistflow import answers, exporting
-from mnistflow.answers import COLUMNS, Answer, Guess, Named
-from mnistflow.predictor import Predictor
-from mnistflow.reader import Box
+from mnistflow.export import formats
+from mnistflow.recognition import answers
+from mnistflow.recognition.answers import COLUMNS, Answer, Guess, Named
+from mnistflow.recognition.predictor import Predictor
+from mnistflow.recognition.reader import Box
 
 SEVEN = Named("7", 0.9, (Guess("1", 0.06), Guess("9", 0.03)), {"1": 0.06, "7": 0.9, "9": 0.03}, Box(1, 2, 3, 4))
 ONE = Named("1", 0.8, (Guess("7", 0.15), Guess("9", 0.05)), {"1": 0.8, "7": 0.15, "9": 0.05}, Box(5, 6, 7, 8))
@@ -23,7 +24,7 @@ ONE = Named("1", 0.8, (Guess("7", 0.15), Guess("9", 0.05)), {"1": 0.8, "7": 0.15
 @pytest.fixture(scope="module")
 def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     folder = tmp_path_factory.mktemp("graph")
-    exporting.onnx_of(saved(folder / "model.safetensors", "mlp", {"hidden": [8]}), folder / "model.onnx", name="mlp")
+    formats.onnx_of(saved(folder / "model.safetensors", "mlp", {"hidden": [8]}), folder / "model.onnx", name="mlp")
     return Predictor(folder / "model.onnx")
 
 

@@ -13,7 +13,7 @@ import torch
 from conftest import ROOT, Splits
 from safetensors.torch import save_file
 
-from mnistflow.artifacts import Inputs, read_split, read_tensors, write_split, write_tensors
+from mnistflow.core.tensors import Inputs, read_split, read_tensors, write_split, write_tensors
 
 
 def test_a_split_comes_back(digits: Splits, tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_the_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
     program = """
 import sys, torch
 from pathlib import Path
-from mnistflow.artifacts import write_tensors
+from mnistflow.core.tensors import write_tensors
 write_tensors(Path(sys.argv[1]), {"b": torch.arange(3), "a": torch.ones(2)}, {"y": 1, "x": {"q": 2, "p": [3]}})
 """
     for name in ("one", "three"):
@@ -51,7 +51,7 @@ def test_what_a_killed_process_had_written_goes_with_the_next_writing(tmp_path: 
     program = """
 import sys, torch
 from pathlib import Path
-from mnistflow.artifacts import write_tensors
+from mnistflow.core.tensors import write_tensors
 for _ in range(100):
     write_tensors(Path(sys.argv[1]), {"a": torch.zeros(25_000_000)}, {})
 """
@@ -151,7 +151,7 @@ def test_images_stay_in_their_file_until_they_are_used(digits: Splits, tmp_path:
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT / "src")!r})
-from mnistflow.artifacts import read_split
+from mnistflow.core.tensors import read_split
 
 def own():
     lines = Path("/proc/self/status").read_text().splitlines()

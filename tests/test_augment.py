@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from mnistflow.augment import affine
+from mnistflow.core.affine import affine
 
 
 def generator() -> Generator:

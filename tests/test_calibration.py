@@ -5,7 +5,7 @@ import torch
 from sklearn.metrics import brier_score_loss
 from torch import Tensor, nn
 
-from mnistflow.calibration import calibration, fit_temperature
+from mnistflow.evaluation.calibration import calibration, fit_temperature
 
 
 def sure(*confidences: float, classes: int = 4) -> Tensor:

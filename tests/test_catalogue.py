@@ -13,10 +13,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from test_tracking import runs_of
 
-from mnistflow import catalogue, exporting
-from mnistflow.artifacts import read_split
-from mnistflow.catalogue import open_predictor
-from mnistflow.files import read_csv, read_json, sha256
+from mnistflow.core.files import read_csv, read_json, sha256
+from mnistflow.core.tensors import read_split
+from mnistflow.export import formats
+from mnistflow.recognition.graph import kept
+from mnistflow.serving import catalogue
+from mnistflow.serving.catalogue import open_predictor
 
 WEIGHTS = Path("models/model.safetensors")
 
@@ -41,15 +43,15 @@ def runs(checkout: Checkout) -> tuple[MlflowClient, Run, Run]:
 def test_the_result_of_the_folder_answers_at_once_and_as_the_pipeline_did(finished: Checkout) -> None:
     program = """
 import sys
-from mnistflow.catalogue import open_predictor
+from mnistflow.serving.catalogue import open_predictor
 import numpy as np
 predictor = open_predictor(None)
 assert not {"torch", "mlflow"} & set(sys.modules)
 print(predictor.identity.name, predictor.identity.test_accuracy, predictor.identity.weights, predictor.identity.run)
 from mnistflow import exporting
-from mnistflow.artifacts import read_split
+from mnistflow.core.tensors import read_split
 from pathlib import Path
-images = exporting.raw_images(read_split(Path("data/processed/test.safetensors")))
+images = formats.raw_images(read_split(Path("data/processed/test.safetensors")))
 print(*predictor.probabilities(images).argmax(axis=1))
 """
     output = finished.run(sys.executable, "-c", program, PYTHONPATH="src")
@@ -68,12 +70,12 @@ import mlflow, numpy as np
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 np.save(sys.argv[3], mlflow.pyfunc.load_model(sys.argv[1]).predict(np.load(sys.argv[2])))
 """
-    images = exporting.raw_images(read_split(Path("data/processed/test.safetensors")))
+    images = formats.raw_images(read_split(Path("data/processed/test.safetensors")))
     np.save("raw.npy", images)
     here.run(sys.executable, "-c", program, run.data.tags["mnistflow.model"], "raw.npy", "served.npy")
-    expected = exporting.eager(WEIGHTS)(images)
+    expected = formats.eager(WEIGHTS)(images)
     for found in (open_predictor(None).probabilities(images), np.load("served.npy")):
-        parity = exporting.parity(found, expected)
+        parity = formats.parity(found, expected)
         assert (parity.images, parity.agreeing) == (360, 360)
         assert parity.largest_difference < 1e-5
 
@@ -104,7 +106,7 @@ def test_a_model_is_found_by_whatever_it_is_called(here: Checkout) -> None:
     assert len(catalogue.recorded(1)) == 1
 
     assert open_predictor(WEIGHTS).identity.name == "model.safetensors"
-    shutil.copy(exporting.kept(sha256(WEIGHTS)), "own.onnx")
+    shutil.copy(kept(sha256(WEIGHTS)), "own.onnx")
     assert open_predictor("own.onnx").identity.weights == open_predictor(None).identity.weights
     assert catalogue.source("with-mlp").weights.read_bytes() == WEIGHTS.read_bytes()
 
@@ -112,7 +114,7 @@ def test_a_model_is_found_by_whatever_it_is_called(here: Checkout) -> None:
 def test_a_run_answers_without_pytorch_from_its_own_graph(here: Checkout, capfd: pytest.CaptureFixture[str]) -> None:
     _, one, _ = runs(here)
     weights = one.data.tags["mnistflow.weights"]
-    graph = exporting.kept(weights)
+    graph = kept(weights)
     expected = graph.read_bytes()
     shutil.rmtree(graph.parent)
     assert open_predictor(one.info.run_id).identity.weights == weights
@@ -125,7 +127,7 @@ def test_a_run_answers_without_pytorch_from_its_own_graph(here: Checkout, capfd:
 
 def test_a_run_that_recorded_no_graph_gets_one(here: Checkout, capfd: pytest.CaptureFixture[str]) -> None:
     _, one, _ = runs(here)
-    graph = exporting.kept(one.data.tags["mnistflow.weights"])
+    graph = kept(one.data.tags["mnistflow.weights"])
     shutil.rmtree(graph.parent)
     artifacts = Path(one.info.artifact_uri.removeprefix("file://"))
     (artifacts / "onnx").rename(artifacts / "elsewhere")  # of the checkout that this one is a copy of
@@ -140,7 +142,7 @@ def test_a_run_that_recorded_no_graph_gets_one(here: Checkout, capfd: pytest.Cap
 def test_the_graph_is_made_once_where_it_is_missing_or_damaged(
     here: Checkout, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    graph = exporting.kept(sha256(WEIGHTS))
+    graph = kept(sha256(WEIGHTS))
     said = f"mnistflow: making the ONNX graph of {WEIGHTS}, once\n"
     graph.unlink()
     for expected in (said, ""):

@@ -11,9 +11,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from mnistflow import devices, models
-from mnistflow.artifacts import Inputs
-from mnistflow.check import problems
+from mnistflow import models
+from mnistflow.checks.problems import problems
+from mnistflow.core import devices
+from mnistflow.core.tensors import Inputs
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +135,7 @@ def test_models_are_built_once_and_again_when_their_code_changes(params: Path, t
         program = f"""
 import sys
 from pathlib import Path
-from mnistflow.check import problems
+from mnistflow.checks.problems import problems
 assert problems(Path({str(params)!r})) == []
 print("torch" in sys.modules)
 """
@@ -180,7 +181,7 @@ def trained(params: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "dvc.yaml", folder)
     inputs = Inputs("mnist", tuple("0123456789"), padding=0, mean=0.0, std=1.0)
     arguments = {"padding": 2}
-    card = models.Card("lenet5", arguments, (1, 28, 28), inputs, "cross_entropy", "abc")
+    card = models.Card("lenet5", arguments, (1, 28, 28), inputs, "cross_entropy")
     models.save(folder / "models" / "model.safetensors", models.build("lenet5", (1, 28, 28), 10, arguments), card)
     shutil.copy(folder / "models" / "model.safetensors", folder / "start.safetensors")
     return folder

@@ -15,13 +15,17 @@ import torch
 from conftest import Splits
 from torch import Generator
 
-from mnistflow import augment, models, recipes
-from mnistflow.artifacts import read_tensors, write_tensors
-from mnistflow.checkpoints import Checkpoint
-from mnistflow.training import Diverged, Epoch, State, Step, fit
+from mnistflow import models
+from mnistflow.core.affine import affine
+from mnistflow.core.tensors import read_tensors, write_tensors
+from mnistflow.models.losses import make_loss
+from mnistflow.pipeline.checkpoints import Checkpoint
+from mnistflow.training.history import Epoch
+from mnistflow.training.loop import Diverged, State, Step, fit
+from mnistflow.training.optimizers import make_optimizer, make_schedule
 
 CPU = torch.device("cpu")
-CHANGES = partial(augment.affine, rotate=10, scale=0.1, shift=2)
+CHANGES = partial(affine, rotate=10, scale=0.1, shift=2)
 
 # What differs in what it carries from one step to the next.
 KINDS: dict[str, dict[str, Any]] = {
@@ -54,18 +58,18 @@ def begun(
     architecture, arguments = asked.pop("model")
     torch.manual_seed(0)
     model = models.build(architecture, (1, 28, 28), 10, arguments).to(device)
-    optimizer = recipes.make_optimizer(
+    optimizer = make_optimizer(
         model.parameters(),
         asked.pop("optimizer"),
         lr=asked.pop("lr"),
         momentum=asked.pop("momentum", None),
         nesterov=asked.pop("nesterov", False),
     )
-    schedule = recipes.make_schedule(optimizer, "one_cycle", steps=18, warmup=0.3) if asked.pop("schedule", 0) else None
+    schedule = make_schedule(optimizer, "one_cycle", steps=18, warmup=0.3) if asked.pop("schedule", 0) else None
     state = State(model, optimizer, schedule, Generator().manual_seed(1), asked.pop("batch_size", 100))
     train, validation = (split.to(place or device) for split in digits[:2])
     train = replace(train, images=train.images[:600], labels=train.labels[:600], indices=train.indices[:600])
-    run = partial(fit, state, train, loss=recipes.make_loss("cross_entropy"), validation=validation, **asked)
+    run = partial(fit, state, train, loss=make_loss("cross_entropy"), validation=validation, **asked)
     return state, run
 
 
@@ -204,7 +208,7 @@ def test_a_training_that_came_to_nothing_leaves_none(digits: Splits) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_a_card_it_ends_as_if_it_had_not_been_interrupted(kind: str, digits: Splits) -> None:
-    from mnistflow import devices
+    from mnistflow.core import devices
 
     cuda = torch.device("cuda")
     devices.repeatable(1, cuda)

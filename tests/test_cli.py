@@ -19,10 +19,11 @@ import pytest
 from conftest import Checkout
 from PIL import Image
 
-from mnistflow import datasets
-from mnistflow.files import read_json
-from mnistflow.predictor import Predictor
-from mnistflow.reader import decode, resized
+from mnistflow.core.files import read_json
+from mnistflow.data import datasets
+from mnistflow.recognition.decoding import decode
+from mnistflow.recognition.predictor import Predictor
+from mnistflow.recognition.reader import resized
 
 COMMAND = (sys.executable, "-m", "mnistflow")
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from mnistflow.comparison import Paired, paired, verdict
+from mnistflow.evaluation.significance import Paired, paired
+from mnistflow.reports.comparison import verdict
 from mnistflow.tracking import Found, tags
 
 

@@ -7,14 +7,15 @@ import pytest
 import torch
 from conftest import ROOT, Splits
 
-from mnistflow import exporting, models
-from mnistflow.artifacts import Split, write_split
-from mnistflow.catalogue import Source
-from mnistflow.conversion import convert
-from mnistflow.files import sha256
+from mnistflow import models
+from mnistflow.config.paths import Paths
+from mnistflow.core.files import sha256
+from mnistflow.core.tensors import Split, write_split
+from mnistflow.export import formats
+from mnistflow.export.conversion import convert
+from mnistflow.export.formats import Source
 from mnistflow.models import Card
-from mnistflow.paths import Paths
-from mnistflow.predictor import Predictor
+from mnistflow.recognition.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def source(digits: Splits, paths: Paths) -> Source:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(train.images[chosen]), train.labels[chosen]).backward()
         optimizer.step()
-    models.save(paths.weights, model, Card("lenet5", {}, (1, 28, 28), train.inputs, "cross_entropy", ""))
+    models.save(paths.weights, model, Card("lenet5", {}, (1, 28, 28), train.inputs, "cross_entropy"))
     return Source(paths.weights, "lenet5 · quick", 0.9)
 
 
@@ -64,7 +65,7 @@ def test_whole_numbers_are_judged_on_validation(source: Source, paths: Paths, di
     assert done.cost.validation_accuracy - done.cost.validation_accuracy_int8 < 0.0005
     rounded = Predictor(tmp_path / "model.onnx")
     test = digits[2]
-    found = rounded.probabilities(exporting.raw_images(test)).argmax(axis=1)
+    found = rounded.probabilities(formats.raw_images(test)).argmax(axis=1)
     assert done.cost.test_accuracy_int8 == float((found == test.labels.numpy()).mean())
     assert done.cost.test_accuracy > 0.8
     assert done.bytes < 0.5 * source.weights.stat().st_size

@@ -5,7 +5,7 @@ import torch
 from conftest import Splits
 from torch import Generator, Tensor
 
-from mnistflow.corruptions import CORRUPTIONS, corrupted
+from mnistflow.evaluation.corruptions import CORRUPTIONS, corrupted
 
 RANDOM = {"shift", "rotation", "scale", "noise", "occlusion", "inversion"}
 assert set(CORRUPTIONS) > RANDOM

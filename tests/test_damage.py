@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, Checkout
 from faults import attempt, stage_command
 
-from mnistflow.datasets.mnist import SHA256
+from mnistflow.data.datasets.mnist import SHA256
 
 
 def test_damaged_files_are_refused_by_name_or_harmless(workspace: Checkout, tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import torch
 from conftest import ROOT
 from sklearn.datasets import load_digits
 
-from mnistflow import datasets
-from mnistflow.datasets import DATASETS
-from mnistflow.datasets.mnist import SHA256
-from mnistflow.files import read_yaml, sha256
+from mnistflow.core.files import read_yaml, sha256
+from mnistflow.data import datasets
+from mnistflow.data.datasets import DATASETS
+from mnistflow.data.datasets.mnist import SHA256
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 

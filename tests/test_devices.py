@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnistflow import devices
+from mnistflow.core import devices
 
 
 def test_auto_takes_the_best_there_is() -> None:

@@ -7,9 +7,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from mnistflow import models
-from mnistflow.diagnostics import layers
-from mnistflow.params import load
-from mnistflow.recipes import make_loss
+from mnistflow.config.params import load
+from mnistflow.models.losses import make_loss
+from mnistflow.training.diagnostics import layers
 
 BLOCKS = load(ROOT / "params.yaml").models
 assert BLOCKS

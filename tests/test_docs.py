@@ -11,7 +11,7 @@ from statistics import mean, median, stdev
 import pytest
 from conftest import ROOT
 
-from mnistflow.files import read_csv
+from mnistflow.core.files import read_csv
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "studies" / "results").glob("*.md")])
 

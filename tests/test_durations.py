@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mnistflow import durations
+from mnistflow.core.files import md5
+from mnistflow.pipeline import durations
 
 
 def test_the_last_training_to_the_same_weights_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,9 +15,9 @@ def test_the_last_training_to_the_same_weights_counts(tmp_path: Path, monkeypatc
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_bytes(b"1")
     two.write_bytes(b"2")
-    durations.record(one, epochs=2, seconds=10)
-    durations.record(two, epochs=4, seconds=10)
-    durations.record(one, epochs=2, seconds=6)
+    durations.note(md5(one), epochs=2, seconds=10)
+    durations.note(md5(two), epochs=4, seconds=10)
+    durations.note(md5(one), epochs=2, seconds=6)
     expected = {hashlib.md5(b"1").hexdigest(): 3.0, hashlib.md5(b"2").hexdigest(): 2.5}
     assert durations.seconds_per_epoch() == expected
 

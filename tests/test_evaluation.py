@@ -18,10 +18,11 @@ from sklearn.metrics import (
 from torch import Generator, Tensor, nn
 
 from mnistflow import models
-from mnistflow.artifacts import Split
-from mnistflow.calibration import calibration, fit_temperature
-from mnistflow.corruptions import CORRUPTIONS, corrupted
-from mnistflow.evaluation import (
+from mnistflow.config.params import load
+from mnistflow.core.tensors import Split
+from mnistflow.evaluation.calibration import calibration, fit_temperature
+from mnistflow.evaluation.corruptions import CORRUPTIONS, corrupted
+from mnistflow.evaluation.measures import (
     Evaluation,
     Robustness,
     evaluate,
@@ -30,8 +31,7 @@ from mnistflow.evaluation import (
     shift_accuracies,
     speed,
 )
-from mnistflow.params import load
-from mnistflow.scores import wilson
+from mnistflow.evaluation.scores import wilson
 
 
 @pytest.fixture(scope="module")

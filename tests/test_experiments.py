@@ -11,9 +11,9 @@ import pytest
 from conftest import Checkout
 from pydantic import JsonValue
 
-from mnistflow import durations, experiments
-from mnistflow.experiments import Ended, Planned, override
-from mnistflow.files import read_csv
+from mnistflow.core.files import md5, read_csv
+from mnistflow.experiments import cache, results
+from mnistflow.experiments.runner import Ended, Planned, override
 
 STUDY = """\
 title: Tiny
@@ -60,7 +60,7 @@ def test_a_failed_experiment_says_why(log: str, reason: str, tmp_path: Path) -> 
 def test_outside_of_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="is not in a git repository.*git init"):
-        experiments.results()
+        results.completed()
 
 
 def test_what_ran_before_a_module_was_written_is_of_one_code(workspace: Checkout) -> None:
@@ -68,7 +68,7 @@ def test_what_ran_before_a_module_was_written_is_of_one_code(workspace: Checkout
         (workspace.folder / name).write_text("", encoding="utf-8")
         workspace.git("add", name)
         workspace.git("commit", "--quiet", "--message", name)
-    code = "from mnistflow import experiments; print(*experiments._codes(['HEAD~2', 'HEAD~1', 'HEAD']), sep='\\n')"
+    code = "from mnistflow import experiments; print(*results._codes(['HEAD~2', 'HEAD~1', 'HEAD']), sep='\\n')"
     one, two, three = workspace.run(sys.executable, "-c", code, PYTHONPATH="src").splitlines()
     assert one == two != three
 
@@ -135,6 +135,6 @@ def test_a_study_goes_on_where_it_was_stopped(workspace: Checkout) -> None:
 def test_weights_are_found_in_the_cache_by_their_digest(workspace: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace.folder)
     weights = workspace.folder / "models" / "model.safetensors"
-    assert experiments.cached(durations.md5(weights)).read_bytes() == weights.read_bytes()
+    assert cache.cached(md5(weights)).read_bytes() == weights.read_bytes()
     with pytest.raises(ValueError, match="DVC's cache has no file of MD5 0123"):
-        experiments.cached("0123456789abcdef" * 2)
+        cache.cached("0123456789abcdef" * 2)

@@ -14,13 +14,14 @@ from conftest import ROOT, Splits
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mnistflow import exporting, models
-from mnistflow.artifacts import Inputs
-from mnistflow.files import sha256
+from mnistflow import models
+from mnistflow.config.params import load
+from mnistflow.core.files import sha256
+from mnistflow.core.tensors import Inputs
+from mnistflow.export import formats
 from mnistflow.models import ACTIVATIONS, ARCHITECTURES, Card
-from mnistflow.params import load
-from mnistflow.predictor import Predictor
-from mnistflow.recipes import LossName
+from mnistflow.models.losses import LossName
+from mnistflow.recognition.predictor import Predictor
 
 BLOCKS = load(ROOT / "params.yaml").models
 INPUTS = Inputs("digits", ("zero", "one", "two"), padding=2, mean=0.25, std=0.5)
@@ -38,7 +39,7 @@ def saved(
             assert module.running_var is not None
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
-    models.save(path, model, Card(architecture, arguments, (1, 32, 32), INPUTS, loss, "abc"))
+    models.save(path, model, Card(architecture, arguments, (1, 32, 32), INPUTS, loss))
     return path
 
 
@@ -48,14 +49,14 @@ def images(count: int) -> NDArray[np.uint8]:
 
 def check(weights: Path, folder: Path) -> Predictor:
     """Export, and hold against PyTorch."""
-    exporting.onnx_of(weights, folder / "model.onnx")
-    predictor, eager = Predictor(folder / "model.onnx"), exporting.eager(weights)
+    formats.onnx_of(weights, folder / "model.onnx")
+    predictor, eager = Predictor(folder / "model.onnx"), formats.eager(weights)
     for count in (1, 7, 1001):
         found, expected = predictor.probabilities(images(count)), eager(images(count))
         assert found.shape == (count, 3)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-5)
-        assert exporting.parity(found, expected).agreeing == count
+        assert formats.parity(found, expected).agreeing == count
     return predictor
 
 
@@ -74,9 +75,9 @@ def test_every_model_answers_as_in_pytorch(name: str, tmp_path: Path) -> None:
     assert (identity.dataset, identity.classes, identity.image_size) == ("digits", INPUTS.classes, (28, 28))
     assert (identity.run, identity.test_accuracy) == (None, None)
 
-    found = exporting.pt2_of(weights, tmp_path / "model.pt2")
+    found = formats.pt2_of(weights, tmp_path / "model.pt2")
     written = torch.export.load(tmp_path / "model.pt2").module()
-    eager = exporting.eager(weights)
+    eager = formats.eager(weights)
     for count in (1, 7):
         np.testing.assert_allclose(found(images(count)), eager(images(count)), atol=1e-6)
         np.testing.assert_array_equal(written(torch.from_numpy(images(count))).detach().numpy(), found(images(count)))
@@ -101,7 +102,7 @@ def test_every_activation_answers_as_in_pytorch_and_ends_a_feature_map(activatio
 
 def test_what_is_written_is_a_valid_graph_that_names_no_place(tmp_path: Path) -> None:
     weights = saved(tmp_path / "model.safetensors", "lenet5", {})
-    exporting.onnx_of(weights, tmp_path / "model.onnx", name="lenet5 · default", test_accuracy=0.99)
+    formats.onnx_of(weights, tmp_path / "model.onnx", name="lenet5 · default", test_accuracy=0.99)
     graph = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(graph, full_check=True)
     assert [(opset.domain, opset.version) for opset in graph.opset_import] == [("", 20)]
@@ -118,13 +119,13 @@ def test_what_is_written_is_a_valid_graph_that_names_no_place(tmp_path: Path) ->
 
 def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
     weights = saved(tmp_path / "model.safetensors", "lenet5", {})
-    exporting.onnx_of(weights, tmp_path / "here.onnx")
+    formats.onnx_of(weights, tmp_path / "here.onnx")
     program = f"""
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT / "src")!r})
 from mnistflow import exporting
-exporting.onnx_of(Path(sys.argv[1]), Path(sys.argv[2]))
+formats.onnx_of(Path(sys.argv[1]), Path(sys.argv[2]))
 """
     command = [sys.executable, "-c", program, str(weights), str(tmp_path / "there.onnx")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -147,7 +148,7 @@ class Branching(nn.Module):
 def test_a_network_that_cannot_be_exported_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ARCHITECTURES, "branching", Branching)
     weights = saved(tmp_path / "model.safetensors", "branching", {})
-    for export, form in ((exporting.onnx_of, "ONNX"), (exporting.pt2_of, "torch.export")):
+    for export, form in ((formats.onnx_of, "ONNX"), (formats.pt2_of, "torch.export")):
         with pytest.raises(ValueError, match=f"cannot be exported as {form}: ") as caught:
             export(weights, tmp_path / "out")
         assert "\n" not in str(caught.value)
@@ -156,7 +157,7 @@ def test_a_network_that_cannot_be_exported_is_one_line(tmp_path: Path, monkeypat
 
 def test_raw_images_are_those_that_were_published(digits: Splits) -> None:
     split = digits[2]
-    raw = exporting.raw_images(split)
+    raw = formats.raw_images(split)
     assert raw.shape == (360, 28, 28)
     assert torch.equal(split.inputs.normalise(torch.from_numpy(raw)), split.images)
 
@@ -165,15 +166,15 @@ def test_raw_images_are_those_that_were_published(digits: Splits) -> None:
 def test_whole_numbers_say_nearly_the_same(name: str, digits: Splits, tmp_path: Path) -> None:
     block = BLOCKS[name]
     weights = saved(tmp_path / "model.safetensors", block.architecture, block.arguments)
-    exporting.onnx_of(weights, tmp_path / "model.onnx", name="one")
-    shown = exporting.raw_images(digits[0])[:200]
-    exporting.int8_of(tmp_path / "model.onnx", tmp_path / "int8.onnx", shown)
+    formats.onnx_of(weights, tmp_path / "model.onnx", name="one")
+    shown = formats.raw_images(digits[0])[:200]
+    formats.int8_of(tmp_path / "model.onnx", tmp_path / "int8.onnx", shown)
     exact, rounded = Predictor(tmp_path / "model.onnx"), Predictor(tmp_path / "int8.onnx")
     assert rounded.identity == exact.identity
-    exporting.note_accuracy(tmp_path / "int8.onnx", 0.75)
+    formats.note_accuracy(tmp_path / "int8.onnx", 0.75)
     assert Predictor(tmp_path / "int8.onnx").identity.test_accuracy == 0.75
     assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * (tmp_path / "model.onnx").stat().st_size
-    found = exporting.parity(rounded.probabilities(shown), exact.probabilities(shown))
+    found = formats.parity(rounded.probabilities(shown), exact.probabilities(shown))
     assert 0 < found.largest_difference < 0.1
     names = [[layer for layer, _ in each.feature_maps(shown[0])] for each in (exact, rounded)]
     assert names[0] == names[1]
@@ -182,16 +183,16 @@ def test_whole_numbers_say_nearly_the_same(name: str, digits: Splits, tmp_path: 
 def test_parity_counts_labels_and_finds_the_largest_difference() -> None:
     one = np.array([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3]], dtype=np.float32)
     other = np.array([[0.5, 0.2, 0.3], [0.3, 0.3, 0.4]], dtype=np.float32)
-    found = exporting.parity(one, other)
+    found = formats.parity(one, other)
     assert (found.images, found.agreeing) == (2, 1)
     assert found.largest_difference == pytest.approx(0.2)
-    assert exporting.parity(one, one) == exporting.Parity(2, 2, 0.0)
-    assert exporting.parity(one[:0], one[:0]) == exporting.Parity(0, 0, 0.0)
+    assert formats.parity(one, one) == formats.Parity(2, 2, 0.0)
+    assert formats.parity(one[:0], one[:0]) == formats.Parity(0, 0, 0.0)
 
 
 def test_a_pt2_says_what_it_is(tmp_path: Path) -> None:
     weights = saved(tmp_path / "model.safetensors", "mlp", {"hidden": [8]})
-    exporting.pt2_of(weights, tmp_path / "model.pt2")
+    formats.pt2_of(weights, tmp_path / "model.pt2")
     extra = {"mnistflow.json": ""}
     torch.export.load(tmp_path / "model.pt2", extra_files=extra)
     assert sha256(weights) in extra["mnistflow.json"]

@@ -25,12 +25,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mnistflow import figures, models
-from mnistflow.artifacts import Inputs, Split
+from mnistflow.config.params import load
+from mnistflow.core.tensors import Inputs, Split
+from mnistflow.evaluation.scores import Bin, ClassScores, Corrupted, Scores
 from mnistflow.figures.style import contrast, text_width, wrapped
-from mnistflow.inference import layer_outputs, logits_of
-from mnistflow.params import load
-from mnistflow.report import FIGURES
-from mnistflow.scores import Bin, ClassScores, Corrupted, Scores
+from mnistflow.models.inference import layer_outputs, logits_of
+from mnistflow.reports.report import FIGURES
 
 HISTORY = [
     {"epoch": str(n), "lr": "0.1", "train_loss": str(1 / n), "val_loss": str(1.1 / n), "val_accuracy": str(1 - 0.1 / n)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.serialize import parse_yaml
 
-from mnistflow import files
+from mnistflow.core import files
 
 SCALARS = """
 1e-3 1.0e-3 1E5 .5 5. -0.0 +1 -7 0o10 010 0x1F 1_000 1:30 .inf -.inf .nan inf nan

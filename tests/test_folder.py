@@ -14,11 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mnistflow import datasets
-from mnistflow.datasets import LabelledImages, Published
-from mnistflow.datasets.folder import Folder, write_folder
-from mnistflow.files import sha256
-from mnistflow.splits import stratified
+from mnistflow.core.files import sha256
+from mnistflow.data import datasets
+from mnistflow.data.datasets import LabelledImages, Published
+from mnistflow.data.datasets.folder import Folder, write_folder
+from mnistflow.data.splits import stratified
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -309,7 +309,7 @@ def test_an_image_that_cannot_be_read_is_named_and_nothing_is_packed(
 
 
 def test_a_packed_file_that_is_not_there_or_holds_something_else_is_refused(own: Path, tmp_path: Path) -> None:
-    from mnistflow.artifacts import write_tensors
+    from mnistflow.core.tensors import write_tensors
 
     file = tmp_path / "images.safetensors"
     with pytest.raises(ValueError, match=f"there is no file {file}"):

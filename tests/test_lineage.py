@@ -9,7 +9,7 @@ from typing import Any
 from conftest import Checkout
 from test_tracking import record, runs_of
 
-from mnistflow.files import sha256
+from mnistflow.core.files import sha256
 
 
 def records(checkout: Checkout) -> list[dict[str, Any]]:

@@ -15,11 +15,14 @@ from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mnistflow import datasets, models, params, recipes, training
-from mnistflow.artifacts import Inputs, Split
-from mnistflow.check import problems
-from mnistflow.files import read_yaml
-from mnistflow.params import Params
+from mnistflow import models
+from mnistflow.checks.problems import problems
+from mnistflow.config import params
+from mnistflow.config.params import Params
+from mnistflow.core.files import read_yaml
+from mnistflow.core.tensors import Inputs, Split
+from mnistflow.data import datasets
+from mnistflow.training.assembly import assemble
 
 DOCUMENT: Any = read_yaml(ROOT / "params.yaml")
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
@@ -126,22 +129,8 @@ def one_step(chosen: Params) -> None:
     inputs = Inputs("digits", tuple("0123456789"), 0, 0.0, 1.0)
     split = Split(torch.rand(8, 1, height, width), torch.arange(8), torch.arange(8), inputs)
     model = models.build(block.architecture, (1, height, width), 10, block.arguments)
-    optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
-    steps = math.ceil(54_000 / recipe.batch_size) * recipe.epochs
-    schedule = recipes.make_schedule(optimizer, recipe.schedule, steps=steps, warmup=recipe.warmup)
-    state = training.State(model, optimizer, schedule, torch.Generator().manual_seed(chosen.seed), recipe.batch_size)
-    events = training.fit(
-        state,
-        split,
-        loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
-        epochs=1,
-        shuffle=recipe.shuffle,
-        precision=training.computed_in(recipe.precision, model, torch.device("cpu")),
-        validation=split,
-        keep=recipe.keep,
-        patience=recipe.patience,
-    )
-    next(events)
+    generator = torch.Generator().manual_seed(chosen.seed)
+    next(assemble(model, split, generator, validation=split, **recipe.arguments).events())
 
 
 @pytest.fixture

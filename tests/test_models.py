@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from mnistflow import models
-from mnistflow.artifacts import Inputs, write_tensors
+from mnistflow.config.params import load
+from mnistflow.core.tensors import Inputs, write_tensors
 from mnistflow.models import ARCHITECTURES, Card, ShapeError
-from mnistflow.models.registry import ACTIVATIONS, pool
-from mnistflow.params import load
+from mnistflow.models.architectures.architecture import ACTIVATIONS, pool
 
 BLOCKS = load(ROOT / "params.yaml").models
 INPUTS = Inputs("digits", ("zero", "one", "two"), padding=0, mean=0.5, std=0.25)
@@ -37,7 +37,7 @@ def test_every_architecture_is_used_by_a_block() -> None:
 def test_weights_that_claim_a_huge_network_take_no_memory(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     model = models.build("mlp", (1, 28, 28), 10, {"hidden": [8]})
     card = models.Card(
-        "mlp", {"hidden": [8]}, (1, 28, 28), Inputs("mnist", tuple("0123456789"), 0, 0.0, 1.0), "cross_entropy", "x"
+        "mlp", {"hidden": [8]}, (1, 28, 28), Inputs("mnist", tuple("0123456789"), 0, 0.0, 1.0), "cross_entropy"
     )
     models.save(tmp_path / "model.safetensors", model, replace(card, **change))
     with pytest.raises(ValueError, match=message):
@@ -61,7 +61,7 @@ def test_every_model_takes_the_shape_of_the_data(name: str, shape: models.ImageS
 def test_every_model_comes_back_from_its_file_alone(name: str, tmp_path: Path) -> None:
     block, path = BLOCKS[name], tmp_path / "model.safetensors"
     model = models.build(block.architecture, (1, 28, 28), 3, block.arguments)
-    card = Card(block.architecture, block.arguments, (1, 28, 28), INPUTS, "cross_entropy", "abc")
+    card = Card(block.architecture, block.arguments, (1, 28, 28), INPUTS, "cross_entropy")
     models.save(path, model, card)
     again, found = models.load(path)
     assert found == card
@@ -218,7 +218,7 @@ def test_an_argument_that_cannot_work_is_named(architecture: str, arguments: dic
 def test_weights_that_are_not_those_of_the_network_they_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     model = models.build("mlp", (1, 28, 28), 3, {"hidden": [8]})
-    card = Card("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy", "abc")
+    card = Card("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy")
     for wrong in (
         replace(card, architecture="lenet5", arguments={}),
         replace(card, architecture="lenet6"),
@@ -237,7 +237,7 @@ def test_weights_that_are_not_those_of_the_network_they_name_are_refused(tmp_pat
 def test_weights_of_the_same_sizes_can_be_gone_on_from(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     model = models.build("mlp", (1, 28, 28), 3, {"hidden": [8]})
-    models.save(path, model, Card("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy", "abc"))
+    models.save(path, model, Card("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy"))
     other = models.build("mlp", (1, 28, 28), 3, {"hidden": [8], "activation": "tanh"})
     models.start_from(other, "mlp", path)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))

@@ -19,7 +19,7 @@ from PIL import Image, ImageFilter
 from playwright.sync_api import Browser, Page, expect
 from strokes import drawings
 
-from mnistflow import datasets
+from mnistflow.data import datasets
 
 pytestmark = pytest.mark.xdist_group("page")  # one server and one browser for all
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from mnistflow import params
-from mnistflow.files import read_yaml
+from mnistflow.config import params
+from mnistflow.config.forms import argument_problems
+from mnistflow.core.files import read_yaml
 
 DOCUMENT: Any = read_yaml(ROOT / "params.yaml")
 
@@ -194,11 +195,11 @@ def test_arguments_are_held_against_the_signature_that_takes_them() -> None:
     def build(position: int, *, width: int, name: str = "x") -> None:
         """Take a block."""
 
-    assert params.argument_problems("here", build, {"width": 1}) == []
-    assert params.argument_problems("here", build, {}) == [
+    assert argument_problems("here", build, {"width": 1}) == []
+    assert argument_problems("here", build, {}) == [
         "here.width: is missing; every key of this block without a default must be there"
     ]
-    (problem,) = params.argument_problems("here", build, {"width": 1, "nane": "y"})
+    (problem,) = argument_problems("here", build, {"width": 1, "nane": "y"})
     assert problem == "here.nane: unknown key; did you mean 'name'? known: name, width"
-    (problem,) = params.argument_problems("here", build, {"width": "1"})
+    (problem,) = argument_problems("here", build, {"width": "1"})
     assert problem == "here.width: expected integer; got '1'"

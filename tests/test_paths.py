@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from mnistflow.paths import Paths
+from mnistflow.config.paths import Paths
 
 
 def test_paths_are_those_of_dvc_yaml() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mnistflow import pictures
+from mnistflow.data import pictures
 
 
 def image(path: Path, form: str = "PNG") -> Path:

@@ -15,16 +15,17 @@ from conftest import ROOT
 from numpy.typing import NDArray
 from test_exporting import images, saved
 
-from mnistflow import exporting
-from mnistflow.artifacts import Inputs
-from mnistflow.predictor import Predictor
+from mnistflow.core.tensors import Inputs
+from mnistflow.export import formats
+from mnistflow.recognition.graph import KEY
+from mnistflow.recognition.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graph")
     weights = saved(folder / "model.safetensors", "lenet5", {})
-    exporting.onnx_of(weights, folder / "model.onnx", name="lenet5 · default", test_accuracy=0.5)
+    formats.onnx_of(weights, folder / "model.onnx", name="lenet5 · default", test_accuracy=0.5)
     return folder / "model.onnx"
 
 
@@ -133,10 +134,10 @@ def test_a_graph_that_could_do_harm_is_refused(
 
 def test_a_graph_for_images_that_are_too_large_is_refused(graph: Path, tmp_path: Path) -> None:
     model = onnx.load_model(graph)
-    (entry,) = [entry for entry in model.metadata_props if entry.key == exporting.KEY]
+    (entry,) = [entry for entry in model.metadata_props if entry.key == KEY]
     said = json.loads(entry.value) | {"image_size": [100_000, 100_000]}
     del model.metadata_props[:]
-    exporting._write(
+    formats._write(
         model, {key: said[key] for key in said.keys() - {"bytes", "sha256", "format"}}, tmp_path / "model.onnx"
     )
     with pytest.raises(ValueError, match="images of 100000 x 100000 pixels; at most 512"):
@@ -183,7 +184,7 @@ def test_feature_maps_are_those_of_each_convolution(graph: Path, tmp_path: Path)
     with pytest.raises(ValueError, match="takes images as uint8"):
         predictor.feature_maps(images(1))
     weights = saved(tmp_path / "model.safetensors", "mlp", {"hidden": [8]})
-    exporting.onnx_of(weights, tmp_path / "model.onnx")
+    formats.onnx_of(weights, tmp_path / "model.onnx")
     assert Predictor(tmp_path / "model.onnx").feature_maps(images(1)[0]) == []
 
 
@@ -225,7 +226,7 @@ def test_every_cut_and_flip_is_noticed(graph: Path, tmp_path: Path) -> None:
 
 def test_pictures_are_read_as_the_network_was_trained(tmp_path: Path) -> None:
     weights = saved(tmp_path / "model.safetensors", "mlp", {"hidden": [8]})
-    exporting.onnx_of(weights, tmp_path / "model.onnx")
+    formats.onnx_of(weights, tmp_path / "model.onnx")
     picture = np.full((100, 200), 255, dtype=np.uint8)
     picture[20:80, 30:50] = picture[20:80, 140:160] = 0
     whole = Predictor(tmp_path / "model.onnx").read(picture)  # of `digits`
@@ -233,7 +234,7 @@ def test_pictures_are_read_as_the_network_was_trained(tmp_path: Path) -> None:
     assert [digit.box.width for digit in whole.digits] == [200]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("test_exporting.INPUTS", Inputs("mnist", ("a", "b", "c"), padding=2, mean=0.1, std=0.3))
-        exporting.onnx_of(saved(weights, "mlp", {"hidden": [8]}), tmp_path / "mnist.onnx")
+        formats.onnx_of(saved(weights, "mlp", {"hidden": [8]}), tmp_path / "mnist.onnx")
     reads = Predictor(tmp_path / "mnist.onnx")
     assert [digit.box.left // 100 for digit in reads.read(picture).digits] == [0, 1]
     assert len(reads.read(picture, several=False).digits) == 1
@@ -245,7 +246,7 @@ import sys
 sys.path.insert(0, {str(ROOT / "src")!r})
 from pathlib import Path
 import numpy as np
-from mnistflow.predictor import Predictor
+from mnistflow.recognition.predictor import Predictor
 predictor = Predictor(Path(sys.argv[1]))
 predictor.probabilities(np.zeros((3, 28, 28), dtype=np.uint8))
 predictor.read(np.zeros((50, 50), dtype=np.uint8))

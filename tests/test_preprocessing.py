@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mnistflow import datasets, preprocessing
-from mnistflow.artifacts import Split
-from mnistflow.datasets import LabelledImages, Published
+from mnistflow.core.tensors import Split
+from mnistflow.data import datasets, preprocessing
+from mnistflow.data.datasets import LabelledImages, Published
 
 CPU = torch.device("cpu")
 

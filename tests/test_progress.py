@@ -11,8 +11,9 @@ import pytest
 import torch
 from conftest import ROOT
 
-from mnistflow.progress import Display
-from mnistflow.training import Epoch, Step
+from mnistflow.pipeline.progress import Display
+from mnistflow.training.history import Epoch
+from mnistflow.training.loop import Step
 
 EPOCH = Epoch(
     epoch=1,
@@ -50,7 +51,7 @@ import termios
 import torch
 sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT / "tests")!r}]
 from test_progress import EPOCH
-from mnistflow.progress import Display
+from mnistflow.pipeline.progress import Display
 from mnistflow.training import Step
 display = Display(epochs=3, steps=20, report_every=70)
 display.show(EPOCH)

@@ -7,8 +7,8 @@ from sklearn.decomposition import PCA
 from torch import nn
 
 from mnistflow import models
-from mnistflow.inference import logits_of
-from mnistflow.projection import last_inputs, principal_components
+from mnistflow.evaluation.projection import last_inputs, principal_components
+from mnistflow.models.inference import logits_of
 
 
 def test_the_inputs_of_the_last_dense_layer_are_what_it_makes_the_logits_of(digits: Splits) -> None:

@@ -13,9 +13,15 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 
 from benchmarks.published import SYSTEMS
-from mnistflow import datasets, devices, models, params, preprocessing, recipes, studies, training
-from mnistflow.datasets import LabelledImages, Published
-from mnistflow.datasets.folder import write_folder
+from mnistflow import models
+from mnistflow.config import params
+from mnistflow.core import devices
+from mnistflow.data import datasets, preprocessing
+from mnistflow.data.datasets import LabelledImages, Published
+from mnistflow.data.datasets.folder import write_folder
+from mnistflow.experiments import studies
+from mnistflow.training.assembly import assemble
+from mnistflow.training.loop import Step
 
 STEPS = 50
 SEED = 3
@@ -85,17 +91,10 @@ def test_a_system_is_what_was_published(
     )
     block, recipe = chosen.model_block, chosen.recipe_block
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments)
-    ours_optimizer = recipes.make_optimizer(model.parameters(), **recipe.optimizer_arguments)
-    fitting = training.fit(
-        training.State(model, ours_optimizer, None, generator, recipe.batch_size),
-        train,
-        loss=recipes.make_loss(recipe.loss, label_smoothing=recipe.label_smoothing),
-        epochs=recipe.epochs,
-        shuffle=recipe.shuffle,
-    )
+    fitting = assemble(model, train, generator, **recipe.arguments).events()
     assert len(validation) == 0
     assert (recipe.schedule, recipe.augment, recipe.keep) == ("constant", params.Augment(), "last")
-    ours = [event.loss for event in islice(fitting, STEPS) if isinstance(event, training.Step)]
+    ours = [event.loss for event in islice(fitting, STEPS) if isinstance(event, Step)]
     assert len(ours) == STEPS
 
     # Theirs.

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from mnistflow import handwriting
-from mnistflow.reader import Box, Unreadable, decode, read, resized
+from mnistflow.recognition import handwriting
+from mnistflow.recognition.decoding import Unreadable, decode
+from mnistflow.recognition.reader import Box, read, resized
 
 Pixels = NDArray[np.uint8]
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mnistflow import recipes
+from mnistflow.models.losses import make_loss
+from mnistflow.training.optimizers import OptimizerName, make_optimizer, make_schedule
 
 LOGITS = torch.tensor([[2.0, 1.0, -1.0], [0.5, 1.5, 0.3]])
 LABELS = torch.tensor([0, 1])
@@ -16,25 +17,25 @@ def test_cross_entropy_of_a_case_worked_out_by_hand() -> None:
     first = math.exp(2) / (math.exp(2) + math.exp(1) + math.exp(-1))  # 0.7054
     second = math.exp(1.5) / (math.exp(0.5) + math.exp(1.5) + math.exp(0.3))  # 0.5991
     expected = -(math.log(first) + math.log(second)) / 2  # 0.4306
-    assert float(recipes.make_loss("cross_entropy")(LOGITS, LABELS)) == pytest.approx(expected)
+    assert float(make_loss("cross_entropy")(LOGITS, LABELS)) == pytest.approx(expected)
 
 
 def test_label_smoothing_mixes_in_the_mean_over_all_classes() -> None:
-    plain = float(recipes.make_loss("cross_entropy")(LOGITS, LABELS))
+    plain = float(make_loss("cross_entropy")(LOGITS, LABELS))
     even = float(-LOGITS.log_softmax(dim=1).mean())
-    smoothed = float(recipes.make_loss("cross_entropy", label_smoothing=0.1)(LOGITS, LABELS))
+    smoothed = float(make_loss("cross_entropy", label_smoothing=0.1)(LOGITS, LABELS))
     assert smoothed == pytest.approx(0.9 * plain + 0.1 * even)
 
 
 def test_mse_against_one_hot_by_hand() -> None:
     squares = [(2 - 1) ** 2, 1**2, 1**2, 0.5**2, (1.5 - 1) ** 2, 0.3**2]
-    assert float(recipes.make_loss("mse")(LOGITS, LABELS)) == pytest.approx(sum(squares) / 6)
+    assert float(make_loss("mse")(LOGITS, LABELS)) == pytest.approx(sum(squares) / 6)
 
 
-def updated(name: recipes.OptimizerName, **arguments: float) -> list[float]:
+def updated(name: OptimizerName, **arguments: float) -> list[float]:
     """The value of one parameter, from 1 on, over three steps with gradients 0.5, 0.5, 0.5."""
     parameter = nn.Parameter(torch.ones(1))
-    optimizer = recipes.make_optimizer([parameter], name, lr=0.1, **arguments)  # type: ignore[arg-type]
+    optimizer = make_optimizer([parameter], name, lr=0.1, **arguments)  # type: ignore[arg-type]
     values = []
     for _ in range(3):
         parameter.grad = torch.tensor([0.5])
@@ -54,8 +55,8 @@ def test_optimizers_step_as_their_papers_say() -> None:
 
 
 def test_one_cycle_goes_up_to_the_peak_and_down_to_nothing() -> None:
-    optimizer = recipes.make_optimizer([nn.Parameter(torch.ones(1))], "sgd", lr=0.1, momentum=0.9)
-    schedule = recipes.make_schedule(optimizer, "one_cycle", steps=100, warmup=0.25)
+    optimizer = make_optimizer([nn.Parameter(torch.ones(1))], "sgd", lr=0.1, momentum=0.9)
+    schedule = make_schedule(optimizer, "one_cycle", steps=100, warmup=0.25)
     assert schedule is not None
     rates = []
     for step in range(100):
@@ -72,8 +73,8 @@ def test_one_cycle_goes_up_to_the_peak_and_down_to_nothing() -> None:
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.5), (2, 0.5), (2, 0.9), (4, 0.25), (10, 0.1), (3, 0.01)])
 def test_one_cycle_of_few_steps_stays_between_its_ends(steps: int, warmup: float) -> None:
-    optimizer = recipes.make_optimizer([nn.Parameter(torch.ones(1))], "sgd", lr=0.1)
-    schedule = recipes.make_schedule(optimizer, "one_cycle", steps=steps, warmup=warmup)
+    optimizer = make_optimizer([nn.Parameter(torch.ones(1))], "sgd", lr=0.1)
+    schedule = make_schedule(optimizer, "one_cycle", steps=steps, warmup=warmup)
     assert schedule is not None
     for _ in range(steps):
         assert 0 < optimizer.param_groups[0]["lr"] <= 0.1
@@ -82,8 +83,8 @@ def test_one_cycle_of_few_steps_stays_between_its_ends(steps: int, warmup: float
 
 
 def test_one_cycle_is_that_of_pytorch() -> None:
-    ours, theirs = (recipes.make_optimizer([nn.Parameter(torch.ones(1))], "sgd", lr=0.1) for _ in range(2))
-    schedule = recipes.make_schedule(ours, "one_cycle", steps=101, warmup=0.3)
+    ours, theirs = (make_optimizer([nn.Parameter(torch.ones(1))], "sgd", lr=0.1) for _ in range(2))
+    schedule = make_schedule(ours, "one_cycle", steps=101, warmup=0.3)
     oracle = torch.optim.lr_scheduler.OneCycleLR(theirs, 0.1, total_steps=101, pct_start=0.3, cycle_momentum=False)
     assert schedule is not None
     for step in range(100):
@@ -96,9 +97,9 @@ def test_one_cycle_is_that_of_pytorch() -> None:
 
 
 def test_a_constant_rate_needs_no_schedule() -> None:
-    optimizer = recipes.make_optimizer([nn.Parameter(torch.ones(1))], "sgd", lr=0.1)
-    assert recipes.make_schedule(optimizer, "constant", steps=10) is None
+    optimizer = make_optimizer([nn.Parameter(torch.ones(1))], "sgd", lr=0.1)
+    assert make_schedule(optimizer, "constant", steps=10) is None
 
 
 def test_ln_classes_is_the_loss_of_knowing_nothing() -> None:
-    assert float(recipes.make_loss("cross_entropy")(torch.zeros(4, 10), torch.arange(4))) == pytest.approx(math.log(10))
+    assert float(make_loss("cross_entropy")(torch.zeros(4, 10), torch.arange(4))) == pytest.approx(math.log(10))

@@ -12,7 +12,7 @@ from conftest import Checkout
 from mlflow import MlflowClient
 
 from mnistflow import tracking
-from mnistflow.params import load
+from mnistflow.config.params import load
 from mnistflow.tracking.relocation import LOCATIONS
 
 

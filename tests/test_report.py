@@ -19,10 +19,10 @@ from conftest import ROOT, Checkout
 from mlflow import MlflowClient
 from playwright.sync_api import Browser, Page, Request
 
-from mnistflow import figures, report
-from mnistflow.durations import md5
-from mnistflow.files import write_csv, write_json
-from mnistflow.paths import Paths
+from mnistflow import figures
+from mnistflow.config.paths import Paths
+from mnistflow.core.files import md5, write_csv, write_json
+from mnistflow.reports import report
 from mnistflow.tracking import Found
 
 AWKWARD = ('<b>&"', "<script>alert(1)</script>", "a class name of no fewer than fifty-four characters, so")

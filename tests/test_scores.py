@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mnistflow.files import write_csv
-from mnistflow.scores import Bin, ClassScores, Corrupted, Scores, read_robustness, read_scores
+from mnistflow.core.files import write_csv
+from mnistflow.evaluation.scores import Bin, ClassScores, Corrupted, Scores, read_robustness, read_scores
 
 
 def document() -> dict[str, Any]:

@@ -31,11 +31,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.types import ASGIApp
 
-from mnistflow import datasets
-from mnistflow.artifacts import read_split
-from mnistflow.files import read_csv
-from mnistflow.predictor import Predictor
-from mnistflow.server import Limits, Offered, Refused, Wish, _Protocol, app
+from mnistflow.core.files import read_csv
+from mnistflow.core.tensors import read_split
+from mnistflow.data import datasets
+from mnistflow.recognition.predictor import Predictor
+from mnistflow.serving.answering import Offered
+from mnistflow.serving.application import app
+from mnistflow.serving.parsing import Wish
+from mnistflow.serving.protocol import Protocol
+from mnistflow.serving.schemas import Limits, Refused
 
 pytestmark = pytest.mark.xdist_group("server")  # one server for all
 
@@ -931,7 +935,7 @@ def in_process(application: ASGIApp) -> Iterator[tuple[int, uvicorn.Server]]:
     """A server in a thread, with the protocol of `serve`."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # or the system would take a whole answer
-        running = uvicorn.Server(uvicorn.Config(application, http=_Protocol, log_level="error", ws="none"))
+        running = uvicorn.Server(uvicorn.Config(application, http=Protocol, log_level="error", ws="none"))
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -944,7 +948,7 @@ def in_process(application: ASGIApp) -> Iterator[tuple[int, uvicorn.Server]]:
 def test_a_client_that_does_not_read_its_answer_is_dropped(
     network: Predictor, written: tuple[Images, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistflow.server.WRITE_SECONDS", 0.2)
+    monkeypatch.setattr("mnistflow.serving.protocol.WRITE_SECONDS", 0.2)
     body = arrays([written[0][0].tolist()] * 1000, explain=True)
     head = f"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     with in_process(app([network], Limits(images=1000))) as (port, running), socket.socket() as client:

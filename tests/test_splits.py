@@ -5,7 +5,7 @@ import torch
 from conftest import Splits
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from mnistflow.splits import stratified
+from mnistflow.data.splits import stratified
 
 LABELS = torch.tensor([0] * 50 + [1] * 30 + [2] * 20)[torch.randperm(100, generator=torch.Generator().manual_seed(1))]
 

@@ -42,7 +42,7 @@ def script(folder: Path, name: str, *lines: str) -> list[str]:
     body = "".join(f"    {line}\n" for line in lines)
     path.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r})\nimport os, signal, time\n"
-        f"from mnistflow import stage\ndef main() -> None:\n{body}stage.run(main)\n",
+        f"from mnistflow.pipeline import stage\ndef main() -> None:\n{body}stage.run(main)\n",
         encoding="utf-8",
     )
     return [sys.executable, str(path)]
@@ -71,7 +71,7 @@ def test_an_interruption_while_it_starts_is_one_line(start: list[str], clean: Ch
         ) as process:
             assert process.stderr is not None
             for line in process.stderr:
-                if line.endswith("mnistflow.stage\n"):  # after which it begins
+                if line.endswith("mnistflow.pipeline.stage\n"):  # after which it begins
                     break
             following = list(itertools.islice(process.stderr, imports))
             process.send_signal(number)

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from mnistflow import check, studies
-from mnistflow.experiments import Result
-from mnistflow.files import read_yaml
-from mnistflow.params import ParamsError
-from mnistflow.studies import Study
+from mnistflow.checks import problems
+from mnistflow.cli.output import markdown_table
+from mnistflow.config.forms import ParamsError
+from mnistflow.core.files import read_yaml
+from mnistflow.experiments import studies, tables
+from mnistflow.experiments.results import Result
+from mnistflow.experiments.studies import Study
 
 NAMES = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 CODE = ("abc", "def")
@@ -58,7 +60,7 @@ def test_a_study_asks_a_question_with_entries_that_can_run(name: str, monkeypatc
     assert len(set(contents)) == len(contents), "two experiments are the same"
     for each in study.experiments():
         if each.document["dataset"] != "folder" and each.document["seed"] == 0:
-            assert check.document_problems(each.document) == [], each.name
+            assert problems.document_problems(each.document) == [], each.name
 
 
 def test_there_are_studies_for_all_five_systems_and_six_questions() -> None:
@@ -137,7 +139,7 @@ def test_a_mistake_is_named(folder: Path, old: str, new: str, message: str) -> N
 
 def test_a_mistake_in_the_arguments_of_a_model_is_found_by_check(folder: Path) -> None:
     (folder / "studies" / "small.yaml").write_text(SMALL.replace("hidden", "hiden"), encoding="utf-8")
-    found = check.document_problems(studies.load("small").experiments()[0].document)
+    found = problems.document_problems(studies.load("small").experiments()[0].document)
     assert found == [
         "models.mlp.hiden: unknown key; did you mean 'hidden'? known: activation, dropout, hidden, init, init_std"
     ]
@@ -187,15 +189,15 @@ def test_what_other_code_has_made_is_shown_where_this_code_has_made_nothing(fold
     older = [replace(result(study, entry, 0, 0.8), code=("older",)) for entry in (0, 1)]
     oldest = [replace(result(study, entry, seed, 0.7), code=("oldest",)) for entry in (0, 1) for seed in (0, 1)]
     ours = result(study, 0, 2, 0.9)
-    one, two = studies.newest(study, [*older, ours, *oldest], CODE, {})
+    one, two = tables.newest(study, [*older, ours, *oldest], CODE, {})
     assert (one.results, two.results) == ((ours,), (older[1],))  # never seeds of two versions in one row
-    assert [row.results for row in studies.newest(study, [], CODE, {})] == [(), ()]
+    assert [row.results for row in tables.newest(study, [], CODE, {})] == [(), ()]
 
 
 def test_the_table_says_what_was_reached_beside_what_was_published(folder: Path) -> None:
     study = studies.load("small")
     found = [result(study, 0, seed, accuracy) for seed, accuracy in enumerate((0.9, 0.895, 0.905))]
-    one, two = studies.table(study, found, CODE, {"md5-0-0": 1.5, "md5-0-1": 2.5})
+    one, two = tables.table(study, found, CODE, {"md5-0-0": 1.5, "md5-0-1": 2.5})
     assert one.cells(study.columns) == {
         "entry": "one",
         "system": "the first",
@@ -216,14 +218,14 @@ def test_the_table_says_what_was_reached_beside_what_was_published(folder: Path)
     }
     assert two.inside is None
     assert two.cells(())["test accuracy %"] == ""
-    outside = studies.table(study, [*found[:2], result(study, 0, 2, 0.92)], CODE, {})[0]
+    outside = tables.table(study, [*found[:2], result(study, 0, 2, 0.92)], CODE, {})[0]
     assert outside.cells(())["inside"] == "NO"
 
 
 def test_the_table_says_what_a_network_reads_of_other_handwriting(folder: Path) -> None:
     study = studies.load("small")
     results = [result(study, 0, 0, 0.9), result(study, 0, 1, 0.8)]
-    row = studies.table(study, results, CODE, {})[0]
+    row = tables.table(study, results, CODE, {})[0]
     assert "digits-uci %" not in row.cells(["handwriting"])
     read = {"md5-0-0": {"digits-uci": 0.97, "photographs": 0.98}, "md5-0-1": {"digits-uci": 0.95, "photographs": 0.98}}
     cells = replace(row, handwriting=read).cells(["handwriting"])
@@ -231,7 +233,7 @@ def test_the_table_says_what_a_network_reads_of_other_handwriting(folder: Path) 
 
 
 def test_markdown_leaves_out_what_says_nothing() -> None:
-    lines = studies.markdown([{"entry": "one", "x": "", "y": "1"}, {"entry": "a", "x": "", "y": "", "z": "2"}])
+    lines = markdown_table([{"entry": "one", "x": "", "y": "1"}, {"entry": "a", "x": "", "y": "", "z": "2"}])
     assert lines == [
         "| entry | y | z |",
         "|-------|---|---|",

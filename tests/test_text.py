@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnistflow.files import read_csv, write_csv
-from mnistflow.text import for_markdown, for_spreadsheet, for_terminal, from_spreadsheet
+from mnistflow.core.files import read_csv, write_csv
+from mnistflow.core.text import for_markdown, for_spreadsheet, for_terminal, from_spreadsheet
 
 # What people call files, classes and runs, among them text that means something to a program on its way.
 NASTY = [

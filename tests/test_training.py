@@ -14,10 +14,17 @@ import torch
 from conftest import ROOT, Splits
 from torch import Generator, Tensor, nn
 
-from mnistflow import augment, devices, inference, models, recipes
-from mnistflow.artifacts import Split, read_split, write_split
-from mnistflow.params import load
-from mnistflow.training import WIDE, Diverged, Epoch, History, State, Step, computed_in, fit
+from mnistflow import models
+from mnistflow.config.params import load
+from mnistflow.core import devices
+from mnistflow.core.affine import affine
+from mnistflow.core.tensors import Split, read_split, write_split
+from mnistflow.models import inference
+from mnistflow.models.losses import make_loss
+from mnistflow.training.assembly import assemble
+from mnistflow.training.history import Epoch, History
+from mnistflow.training.loop import WIDE, Diverged, State, Step, computed_in, fit
+from mnistflow.training.optimizers import make_optimizer
 
 PARAMS = load(ROOT / "params.yaml")
 
@@ -42,11 +49,11 @@ def network(architecture: str = "mlp", **arguments: object) -> nn.Module:
 def trained(model: nn.Module, train: Split, **changes: Any) -> list[Step | Epoch]:
     optimizer = changes.pop("optimizer", None)
     if optimizer is None:
-        optimizer = recipes.make_optimizer(model.parameters(), "sgd", lr=changes.pop("lr", 0.1))
+        optimizer = make_optimizer(model.parameters(), "sgd", lr=changes.pop("lr", 0.1))
     generator = changes.pop("generator", None) or Generator().manual_seed(1)
     state = State(model, optimizer, changes.pop("schedule", None), generator, changes.pop("batch_size", 100))
     arguments: dict[str, Any] = {
-        "loss": recipes.make_loss("cross_entropy"),
+        "loss": make_loss("cross_entropy"),
         "epochs": 2,
         "shuffle": True,
         **changes,
@@ -79,7 +86,7 @@ def test_the_loop_is_the_one_that_anybody_would_write(architecture: str, shuffle
             expected.append(float(loss.detach()))
 
     model = network(architecture, **arguments)
-    ours = recipes.make_optimizer(model.parameters(), "adam", lr=0.001)
+    ours = make_optimizer(model.parameters(), "adam", lr=0.001)
     events = trained(
         model,
         train,
@@ -94,7 +101,7 @@ def test_the_loop_is_the_one_that_anybody_would_write(architecture: str, shuffle
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_seed_gives_the_same_bits(precision: str, digits: Splits) -> None:
-    changes = partial(augment.affine, rotate=10, scale=0.1, shift=2)
+    changes = partial(affine, rotate=10, scale=0.1, shift=2)
     weights = []
     for _ in range(2):
         model = network("lenet5", padding=2)
@@ -110,17 +117,9 @@ def test_every_model_by_every_recipe_comes_to_the_same_bits_again(model: str, re
     weights = []
     for _ in range(2):
         network = built(block.architecture, **block.arguments)
-        optimizer = recipes.make_optimizer(network.parameters(), **how.optimizer_arguments)
-        state = State(network, optimizer, None, Generator().manual_seed(1), min(how.batch_size, 64))
-        events = fit(
-            state,
-            digits[0],
-            loss=recipes.make_loss(how.loss, label_smoothing=how.label_smoothing),
-            epochs=1,
-            shuffle=how.shuffle,
-            augment=partial(augment.affine, **how.augment.model_dump()),
-            precision=computed_in(how.precision, network, torch.device("cpu")),
-        )
+        changes = {"batch_size": min(how.batch_size, 64), "keep": "last", "patience": None}
+        training = assemble(network, digits[0], Generator().manual_seed(1), **how.arguments | changes)
+        events = training.events()
         for _ in islice(events, 3):
             pass
         weights.append(network.state_dict())
@@ -243,7 +242,7 @@ def test_of_a_file_that_is_read_in_no_order_only_what_is_asked_for_is_read(
 
 def test_measurements_are_without_the_part_that_only_training_wants(digits: Splits) -> None:
     model = network()
-    smooth, plain = recipes.make_loss("cross_entropy", label_smoothing=0.3), recipes.make_loss("cross_entropy")
+    smooth, plain = make_loss("cross_entropy", label_smoothing=0.3), make_loss("cross_entropy")
     (epoch,) = epochs_of(trained(model, digits[0], epochs=1, loss=smooth, plain_loss=plain, validation=digits[1]))
     assert epoch.val_loss == pytest.approx(inference.measure(model, digits[1], plain)[0])
 
@@ -260,7 +259,7 @@ def test_there_is_an_event_after_each_step_and_each_epoch(digits: Splits) -> Non
 def test_a_loss_that_is_no_number_stops_training(
     look_every: int, digits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistflow.training.LOOK_EVERY", look_every)
+    monkeypatch.setattr("mnistflow.training.loop.LOOK_EVERY", look_every)
     with pytest.raises(Diverged, match=r"the loss is (nan|inf) at epoch 1, step \d+, learning rate 1e\+30; lower lr"):
         trained(network(), digits[0], lr=1e30)
 
@@ -327,7 +326,7 @@ def test_tables_have_a_row_for_each_epoch_and_a_bounded_number_for_steps(digits:
 
 @pytest.mark.gpu
 def test_the_same_seed_gives_the_same_bits_on_a_card(digits: Splits) -> None:
-    from mnistflow import devices
+    from mnistflow.core import devices
 
     weights = []
     for _ in range(2):

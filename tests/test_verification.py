@@ -8,8 +8,8 @@ import pytest
 import yaml
 from conftest import Checkout
 
-from mnistflow.files import read_yaml
-from mnistflow.verification import compare
+from mnistflow.core.files import read_yaml
+from mnistflow.experiments.verification import compare
 
 
 def md5_of(checkout: Checkout, stage: str, path: str) -> str:

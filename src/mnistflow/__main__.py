@@ -1,6 +1,6 @@
 """``python -m mnistflow`` is the console command ``mnistflow``."""
 
-from mnistflow import stage
+from mnistflow.pipeline import stage
 
 __all__ = ["main"]
 
@@ -8,7 +8,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command; what takes long to import is imported when Ctrl-C already ends it with one line."""
     stage.begin("mnistflow")
-    from mnistflow import cli
+    from mnistflow.cli import main as cli
 
     cli.main()
 

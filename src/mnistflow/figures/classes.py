@@ -13,12 +13,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from torch import Tensor, nn
 
-from mnistflow.artifacts import Split
+from mnistflow.core.tensors import Split
+from mnistflow.evaluation.projection import last_inputs, principal_components
+from mnistflow.evaluation.scores import ClassScores
 from mnistflow.figures.images import spread
 from mnistflow.figures.style import cut, frame, page, palette, readable, shortened, styled, text_width, wrapped
-from mnistflow.inference import confusion_counts
-from mnistflow.projection import last_inputs, principal_components
-from mnistflow.scores import ClassScores
+from mnistflow.models.inference import confusion_counts
 
 __all__ = ["confusion", "per_class", "separation"]
 

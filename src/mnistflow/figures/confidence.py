@@ -7,8 +7,8 @@ import math
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
+from mnistflow.evaluation.scores import Scores
 from mnistflow.figures.style import panels, styled
-from mnistflow.scores import Scores
 
 __all__ = ["reliability"]
 

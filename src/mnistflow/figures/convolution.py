@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from mnistflow.figures.style import cut, frame, page, styled
-from mnistflow.inference import layer_outputs
+from mnistflow.models.inference import layer_outputs
 
 __all__ = ["convolution", "worked_convolution"]
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
+from mnistflow.evaluation.scores import Corrupted
 from mnistflow.figures.style import cut, page, panels, shortened, styled
-from mnistflow.scores import Corrupted
 
 __all__ = ["comparison", "curves", "robustness", "study"]
 

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mnistflow.artifacts import Split
+from mnistflow.core.tensors import Split
 from mnistflow.figures.style import cut, fitted, frame, page, picture, styled, wrapped
 
 __all__ = ["grid", "mistakes", "predictions", "reading", "samples", "spread"]

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from mnistflow.figures.images import reading
 from mnistflow.figures.style import cut, fitted, frame, page, palette, picture, shortened, styled, text_width, wrapped
-from mnistflow.inference import LayerOutput, layer_outputs, logits_of, probabilities
-from mnistflow.recipes import LossName
+from mnistflow.models.inference import LayerOutput, layer_outputs, logits_of
+from mnistflow.models.losses import LossName, probabilities
 
 __all__ = ["inside", "weights"]
 

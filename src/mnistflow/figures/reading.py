@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from mnistflow.figures.style import cut, fitted, frame, page, picture, shortened, styled, text_width, wrapped
-from mnistflow.reader import Reading
+
+if TYPE_CHECKING:  # what draws a result needs nothing that reads pictures
+    from mnistflow.recognition.reader import Reading
 
 __all__ = ["reading"]
 

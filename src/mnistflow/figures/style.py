@@ -25,7 +25,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from torch import Tensor
 
-from mnistflow.files import whole
+from mnistflow.core.files import whole
 
 __all__ = [
     "PALETTES",

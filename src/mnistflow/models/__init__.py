@@ -1,19 +1,20 @@
-"""Networks by name. A new one is a file in this folder with one registered class, and a block in params.yaml."""
+"""Networks: built by name, run over images, written with all that belongs to their weights.
+
+An architecture is a file in `architectures`. Imports `core` alone.
+"""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mnistflow.artifacts import Inputs, read_tensors, write_tensors
-from mnistflow.models.registry import ACTIVATIONS, ARCHITECTURES, ImageShape, ShapeError
-from mnistflow.recipes import LossName
+from mnistflow.core.tensors import Inputs, read_tensors, write_tensors
+from mnistflow.models.architectures.architecture import ACTIVATIONS, ARCHITECTURES, ImageShape, ShapeError
+from mnistflow.models.losses import LossName
 
 __all__ = [
     "ACTIVATIONS",
@@ -30,9 +31,6 @@ __all__ = [
 
 MOST_SIDE = 1536  # of an image with its padding: three times 512 pixels, which params.yaml allows
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
-
 
 @dataclass(frozen=True)
 class Card:
@@ -43,7 +41,6 @@ class Card:
     image_shape: ImageShape
     inputs: Inputs
     loss: LossName  # it decides how outputs become probabilities
-    determinants: str  # digest of all that decided these weights
 
 
 def build(architecture: str, image_shape: ImageShape, classes: int, arguments: Mapping[str, object]) -> nn.Module:
@@ -79,10 +76,10 @@ def load(path: Path) -> tuple[nn.Module, Card]:
     """
     tensors, metadata = read_tensors(path)
     try:
-        fields = dict(metadata["card"])  # type: ignore[call-overload]
-        fields["inputs"] = Inputs.from_metadata(fields["inputs"])
-        fields["image_shape"] = tuple(fields["image_shape"])
-        card = Card(**fields)
+        written = dict(metadata["card"])  # type: ignore[call-overload]
+        written["inputs"] = Inputs.from_metadata(written["inputs"])
+        written["image_shape"] = tuple(written["image_shape"])
+        card = Card(**{field.name: written[field.name] for field in fields(Card)})
         _refuse_other_sizes(card, tensors)
         model = build(card.architecture, card.image_shape, len(card.inputs.classes), card.arguments)
         model.load_state_dict(tensors)

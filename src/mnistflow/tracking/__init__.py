@@ -2,28 +2,27 @@
 
 Files are the truth and MLflow is a view of them: everything recorded here, durations aside, is read from the files
 that the pipeline leaves, so that it can be recorded afterwards as well. A store that cannot be reached therefore
-costs a warning and nothing else.
+costs a warning and nothing else. An observer: no stage depends on it, so a change here runs nothing again.
+
+The only user of MLflow. Imports `pipeline`, `export` and all below.
 """
 
 from mnistflow.tracking import tags
-from mnistflow.tracking.record import Origin, Record, committed_params, recording
-from mnistflow.tracking.registry import promote, run_of_version
+from mnistflow.tracking.artifacts import attach, graph_of, predictions, weights_of
+from mnistflow.tracking.champion import promote, run_of_version
+from mnistflow.tracking.record import Origin, Record, committed_params, completing, training
 from mnistflow.tracking.runs import (
     Found,
     Listed,
-    attach,
     content,
     find,
-    graph_of,
     listed,
     name_experiments,
     name_study,
     of_result,
-    predictions,
     recorded,
     result_key,
     texts,
-    weights_of,
 )
 from mnistflow.tracking.store import connect, failure, keep_ui_port, lock, repair_locations, shown_uri, store_uri
 
@@ -34,6 +33,7 @@ __all__ = [
     "Record",
     "attach",
     "committed_params",
+    "completing",
     "connect",
     "content",
     "failure",
@@ -48,7 +48,6 @@ __all__ = [
     "predictions",
     "promote",
     "recorded",
-    "recording",
     "repair_locations",
     "result_key",
     "run_of_version",
@@ -56,5 +55,6 @@ __all__ = [
     "store_uri",
     "tags",
     "texts",
+    "training",
     "weights_of",
 ]

@@ -1,136 +1,211 @@
-"""The files of MLflow's model, made in a process of their own: what goes wrong there ends no stage."""
+"""MLflow's model of a result: an ONNX graph with the preparation of images inside, and what loads it."""
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict
 from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
-from mnistflow import exporting
+from mnistflow.core.files import sha256
+from mnistflow.export import formats
+from mnistflow.recognition.graph import kept
+from mnistflow.tracking import served_network, tags
 
-__all__ = ["export"]
+if TYPE_CHECKING:  # mlflow takes seconds to import
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+__all__ = ["Export", "log_model"]
 
 EXPORT_SECONDS = 600  # after which an export counts as hanging
+PACKAGES = ("mlflow", "numpy", "onnxruntime")  # that the model needs where it is loaded
 
 
-def export(weights: Path, model: Path, graph: Path) -> str | None:
-    """Write the network as MLflow's model, with its preparation inside, and as an ONNX graph.
+class Export:
+    """The ONNX graph of weights, made in a process of its own while this one goes on; what goes wrong ends no stage.
 
-    PyTorch's writer of archives throws in a destructor where the disk is full, which ends the process. A process that
-    is forked has everything imported already and costs milliseconds; it computes with one thread, as the children of
-    PyTorch's DataLoader do. Where CUDA is in use, or elsewhere than on Linux, it is a fresh one, which imports again.
+    A process that is forked has everything imported already and costs milliseconds; it computes with one thread, as the
+    children of PyTorch's DataLoader do. Where CUDA is in use, or elsewhere than on Linux, it is a fresh one, which
+    imports again. Nothing is made where the graph of these weights is kept already, from a run before.
 
     Args:
         weights: what :func:`mnistflow.models.save` wrote.
-        model: the folder to write MLflow's model into; must not exist.
-        graph: the file to write the graph to, unless it is there; beside the model where that cannot be written.
-
-    Returns:
-        Why there is no graph, if the network has none: one of one's own, say, with an operation that ONNX lacks.
-
-    Raises:
-        OSError: it could not be written; says why.
     """
-    torch = sys.modules.get("torch")
-    forks = sys.platform == "linux" and not (torch is not None and torch.cuda.is_initialized())
-    context = multiprocessing.get_context("fork") if forks else multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    with _messages() as messages:
-        inherited = messages.fileno() if forks else -1
-        process = context.Process(target=_export, args=(weights, model, graph, sender, inherited))
-        process.start()
+
+    def __init__(self, weights: Path) -> None:
+        self._weights = weights
+        self._graph = kept(sha256(weights))
+        self._folder = tempfile.TemporaryDirectory(prefix="mnistflow-", ignore_cleanup_errors=True)
+        self._process: multiprocessing.process.BaseProcess | None = None
+        if not self._graph.is_file():
+            self._start()
+
+    def _start(self) -> None:
+        torch = sys.modules.get("torch")
+        forks = sys.platform == "linux" and not (torch is not None and torch.cuda.is_initialized())
+        context = multiprocessing.get_context("fork") if forks else multiprocessing.get_context("spawn")
+        self._answer, sender = context.Pipe(duplex=False)
+        self._messages = _messages()
+        inherited = self._messages.fileno() if forks else -1
+        beside = Path(self._folder.name) / self._graph.name
+        self._process = context.Process(target=_export, args=(self._weights, self._graph, beside, sender, inherited))
+        self._process.start()
         sender.close()
-        answer: tuple[str | None] | str | None = None
-        with contextlib.closing(receiver):
-            try:
-                if receiver.poll(EXPORT_SECONDS):
-                    answer = receiver.recv()
-                else:
-                    answer = f"it took longer than {EXPORT_SECONDS} seconds"
-            except EOFError:  # it ended without an answer
-                process.join()
-                answer = f"its process ended with status {process.exitcode}; is {tempfile.gettempdir()} full?"
-            finally:
-                if not isinstance(answer, tuple):
-                    process.kill()
-                process.join()
-        messages.seek(0)
-        printed = messages.read().decode(errors="replace").strip()
-    if isinstance(answer, str):
-        raise OSError(f"the model could not be exported: {answer}")
-    if printed:
-        print(printed, file=sys.stderr, flush=True)
-    return answer[0]
+
+    def wait(self) -> Path:
+        """The file of the graph, once it is there; it may be gone after :meth:`close`.
+
+        Raises:
+            OSError: it could not be made; says why.
+            ValueError: the network cannot be exported: one of one's own, say, with an operation that ONNX lacks.
+        """
+        if self._process is None:
+            return self._graph
+        try:
+            answer = self._answer.recv() if self._answer.poll(EXPORT_SECONDS) else None
+            reason = f"it took longer than {EXPORT_SECONDS} seconds"
+        except EOFError:  # it ended without an answer
+            self._process.join()
+            answer, reason = None, f"its process ended with status {self._process.exitcode}"
+            reason += f"; is {tempfile.gettempdir()} full?"
+        if answer is None:
+            raise OSError(f"the model could not be exported: {reason}")
+        self._process.join()
+        self._messages.seek(0)
+        if printed := self._messages.read().decode(errors="replace").strip():
+            print(printed, file=sys.stderr, flush=True)
+        if isinstance(answer, Exception):
+            raise answer
+        return Path(answer)
+
+    def close(self) -> None:
+        """End the process, if it is still at work."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._answer.close()
+            self._messages.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Export:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-@contextlib.contextmanager
-def _messages() -> Iterator[IO[bytes]]:
+def _messages() -> IO[bytes]:
     """A file in memory for what the process prints; a disk may be full."""
     if hasattr(os, "memfd_create"):
-        with os.fdopen(os.memfd_create("messages", 0), "w+b") as file:
-            yield file
-    else:
-        with tempfile.TemporaryFile() as file:
-            yield file
+        return os.fdopen(os.memfd_create("messages", 0), "w+b")
+    return tempfile.TemporaryFile()
 
 
-def _export(weights: Path, model: Path, graph: Path, sender: Connection, messages: int) -> None:
-    """Export in this process, and send a tuple of what there is to say, or the message of an error."""
+def _export(weights: Path, graph: Path, beside: Path, sender: Connection, messages: int) -> None:
+    """Export in this process; send the path of the graph, or an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if messages >= 0:
         os.dup2(messages, 1)
         os.dup2(messages, 2)
     try:
-        _save(weights, model)
-        missing = None
-        if not graph.is_file():
-            try:
-                try:
-                    exporting.onnx_of(weights, graph)
-                except OSError:  # nothing can be kept there
-                    exporting.onnx_of(weights, model.parent / graph.name)
-            except ValueError as error:
-                missing = str(error)
-        sender.send((missing,))
+        import torch
+
+        torch.set_num_threads(1)
+        try:
+            formats.onnx_of(weights, graph)
+        except OSError:  # nothing can be kept there
+            formats.onnx_of(weights, beside)
+            graph = beside
+        sender.send(str(graph))
+    except ValueError as error:
+        sender.send(error)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent reports it
-        sender.send(f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0]}")
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        sender.send(OSError(f"the model could not be exported: {type(error).__name__}: {reason}"))
     finally:
         sender.close()
         sys.stdout.flush()
         sys.stderr.flush()
 
 
-def _save(weights: Path, folder: Path) -> None:
+def log_model(client: MlflowClient, run: Run, graph: Path) -> Run:
+    """Log the network of a run as MLflow's model, and its graph as an artifact; one that a killed process has begun is
+    completed.
+
+    Args:
+        client: of the store.
+        run: that has no model yet.
+        graph: what :class:`Export` made of its weights.
+
+    Returns:
+        The run, with the tags that name its model.
+    """
+    run_id = run.info.run_id
+    with tempfile.TemporaryDirectory(prefix="mnistflow-") as name:
+        folder, named = Path(name, "model"), Path(shutil.copy(graph, Path(name, "model.onnx")))
+        _save(named, folder)
+        client.log_artifact(run_id, str(named), "onnx")
+        uri = _upload(client, run, folder)
+        client.set_tag(run_id, tags.MODEL_SHA256, sha256(named))
+    client.set_tag(run_id, tags.MODEL, uri)  # last: then the model is whole
+    return client.get_run(run_id)
+
+
+def _save(graph: Path, folder: Path) -> None:
+    """Write MLflow's model of a graph, which must be named model.onnx, into a folder that does not exist."""
+    import warnings
+
     import mlflow
     import numpy as np
-    import torch
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    from mnistflow import models
-    from mnistflow.serving import Recogniser
+    from mnistflow.recognition.predictor import Predictor
 
-    torch.set_num_threads(1)
-    model, card = models.load(weights)
-    height, width = (side - 2 * card.inputs.padding for side in card.image_shape[1:])
-    mlflow.pytorch.save_model(
-        Recogniser(model, card),
-        str(folder),
-        signature=ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, height, width))]),
-            outputs=Schema([TensorSpec(np.dtype("float32"), (-1, len(card.inputs.classes)))]),
-        ),
-        input_example=np.zeros((2, height, width), dtype=np.uint8),
-        pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "torch", "numpy")],
-        metadata={"classes": list(card.inputs.classes), "inputs": asdict(card.inputs)},
+    identity = Predictor(graph).identity
+    height, width = identity.image_size
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.pyfunc.save_model(
+            str(folder),
+            loader_module=Path(served_network.__file__).stem,
+            data_path=str(graph),
+            code_paths=[served_network.__file__],
+            signature=ModelSignature(
+                inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, height, width))]),
+                outputs=Schema([TensorSpec(np.dtype("float32"), (-1, len(identity.classes)))]),
+            ),
+            input_example=np.zeros((2, height, width), dtype=np.uint8),
+            pip_requirements=[f"{package}=={version(package)}" for package in PACKAGES],
+            metadata={"classes": list(identity.classes), "dataset": identity.dataset, "weights": identity.weights},
+        )
+
+
+def _upload(client: MlflowClient, run: Run, folder: Path) -> str:
+    """Make a logged model of a folder; returns its URI."""
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    run_id, experiment = run.info.run_id, run.info.experiment_id
+    begun = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    logged = next(iter(begun), None) or client.create_logged_model(
+        experiment, name="model", source_run_id=run_id, params=run.data.params
     )
+    outputs = run.outputs.model_outputs if run.outputs is not None else []
+    if logged.model_id not in [output.model_id for output in outputs]:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    description = Model.load(str(folder))
+    description.run_id, description.model_uuid, description.model_id = run_id, logged.model_id, logged.model_id
+    description.artifact_path = logged.artifact_location
+    description.save(str(folder / "MLmodel"))
+    client.log_model_artifacts(logged.model_id, str(folder))
+    client.finalize_logged_model(logged.model_id, "READY")
+    return str(logged.model_uri)

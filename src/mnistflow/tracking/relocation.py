@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from mnistflow.files import whole
+from mnistflow.core.files import whole
 
 __all__ = ["relocate"]
 

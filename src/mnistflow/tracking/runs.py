@@ -6,19 +6,18 @@ import contextlib
 import difflib
 import itertools
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from mnistflow import git, params
-from mnistflow.files import parse_yaml, project_root, read_csv, sha256, whole
-from mnistflow.params import Params, Tracking
-from mnistflow.paths import Paths
-from mnistflow.provenance import digest
-from mnistflow.tracking import registry, tags
+from mnistflow.config import params
+from mnistflow.config.params import Params, Tracking
+from mnistflow.config.paths import Paths
+from mnistflow.core.files import digest, parse_yaml, read_json, sha256
+from mnistflow.pipeline import git
+from mnistflow.pipeline.lockfile import Lock
+from mnistflow.tracking import tags
+from mnistflow.tracking.champion import champion_run
 from mnistflow.tracking.store import ALL_RUNS, connect, failure, link, shown_uri, table_link, view
 
 if TYPE_CHECKING:
@@ -26,22 +25,23 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 __all__ = [
+    "MADE",
     "Found",
     "Listed",
-    "attach",
     "content",
     "find",
-    "graph_of",
     "listed",
     "name_experiments",
     "name_study",
     "of_result",
-    "predictions",
     "recorded",
     "result_key",
     "texts",
-    "weights_of",
 ]
+
+
+# Of train.json: what the weights rest on beside the params, which `auto` or the id of a run may stand for there.
+MADE = ("device", "precision", "init_from")
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,22 @@ class Listed:
     is_champion: bool
 
 
-def result_key(params: Params, determinants: str) -> str:
-    """The digest that finds the run of a result: what decided the weights, and what is recorded as its params."""
-    return digest({"determinants": determinants, **params.chosen()})
+def result_key(params: Params, paths: Paths, made: Mapping[str, object] | None = None) -> str:
+    """The digest that finds the run of a result: what it was made of, and what is recorded as its params.
+
+    Code is no part of it: what comes to the same weights is the same result.
+
+    Args:
+        params: of the result.
+        paths: of its files.
+        made: how its weights are made, with the keys :data:`MADE`; None: as train.json says.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    data = read_json(paths.data_metrics, "digest")["digest"]
+    made = read_json(paths.train_metrics, *MADE) if made is None else made
+    return digest({"data": data, "made": {name: made[name] for name in MADE}, **params.chosen()})
 
 
 def texts(chosen: Mapping[str, object]) -> dict[str, str]:
@@ -100,21 +113,17 @@ def content(document: str, lock: str, name: str) -> tuple[Params, str] | None:
     loaded, problems = params.parse(parse_yaml(document, f"{name}:params.yaml"))
     if loaded is None or problems:
         return None
-    weights = Paths.load().weights.as_posix()
-    match parse_yaml(lock, f"{name}:dvc.lock"):
-        case {"stages": {"train": {"outs": list(outs)}}}:
-            entries = [cast("dict[str, str]", out) for out in outs]
-            return next(((loaded, entry["md5"]) for entry in entries if entry["path"] == weights), None)
-    return None
+    weights = Lock.parse(lock, f"{name}:dvc.lock").stage("train").output(Paths.load().weights)
+    return None if weights is None else (loaded, weights)
 
 
-def of_result(params: Params, determinants: str, weights: Path) -> Found | None:
-    """The run that stands for a result; None if it is not recorded.
+def of_result(params: Params, paths: Paths) -> Found | None:
+    """The run that stands for the result in a folder; None if it is not recorded.
 
     Raises:
-        ValueError: the store does not answer.
+        ValueError: a file of it is missing or damaged, or the store does not answer.
     """
-    key, bits = result_key(params, determinants), sha256(weights)
+    key, bits = result_key(params, paths), sha256(paths.weights)
     try:
         client, experiment = connect(params.tracking)
         found = client.search_runs([experiment], f"tags.`{tags.RESULT}` = '{key}'")
@@ -124,23 +133,6 @@ def of_result(params: Params, determinants: str, weights: Path) -> Found | None:
         if run.data.tags.get(tags.WEIGHTS) == bits:
             return _found(client, params.tracking, run)
     return None
-
-
-def attach(tracking: Tracking, run_id: str, text: str, place: str) -> str:
-    """Add a text to the artifacts of a run, in the place of one that is there.
-
-    Returns:
-        Its place there.
-
-    Raises:
-        ValueError: the store does not take it.
-    """
-    try:
-        client, _ = connect(tracking)
-        client.log_text(run_id, text, place)
-    except Exception as error:
-        raise ValueError(failure(tracking, f"did not take {place}", error)) from error
-    return place
 
 
 def find(tracking: Tracking, wanted: str) -> Found:
@@ -198,7 +190,7 @@ def listed(tracking: Tracking, limit: int) -> list[Listed]:
     """
     try:
         client, experiment = connect(tracking)
-        champion = registry.champion_run(client, tracking)
+        champion = champion_run(client, tracking)
         complete = itertools.islice(_all(client, experiment, "attributes.status = 'FINISHED'"), limit)
         return [
             Listed(
@@ -294,64 +286,6 @@ def name_study(
         return tagged, table_link(tracking, experiment, f"study-{study}")
     except Exception as error:
         raise ValueError(failure(tracking, "does not answer", error)) from error
-
-
-def predictions(tracking: Tracking, run_id: str) -> list[dict[str, str]] | None:
-    """What a run recorded of each test image: the rows of predictions.csv; None if it has none.
-
-    Raises:
-        ValueError: the store does not answer, or the file is damaged.
-    """
-    name = "evaluation/predictions.csv"
-    try:
-        client, _ = connect(tracking)
-        if name not in [file.path for file in client.list_artifacts(run_id, "evaluation")]:
-            return None
-        with tempfile.TemporaryDirectory() as beside:
-            place = Path(client.download_artifacts(run_id, name, beside))
-            return read_csv(place, texts=("index", "label", "prediction"))
-    except Exception as error:
-        raise ValueError(failure(tracking, f"has no predictions of run {run_id}:", error)) from error
-
-
-def weights_of(tracking: Tracking, run_id: str) -> Path:
-    """The weights that a run recorded, fetched from the store once and checked against the run's digest.
-
-    Raises:
-        ValueError: the store does not answer, or has no such run, or not its weights.
-    """
-    folder = project_root() / ".mnistflow" / "weights" / run_id
-    place = folder / "model.safetensors"
-    try:
-        client, _ = connect(tracking)
-        known = client.get_run(run_id).data.tags.get(tags.WEIGHTS)
-        if not place.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as beside:
-                Path(client.download_artifacts(run_id, f"weights/{place.name}", beside)).replace(place)
-    except Exception as error:
-        raise ValueError(failure(tracking, f"has no weights of run {run_id}:", error)) from error
-    if sha256(place) != known:
-        raise ValueError(f"{place} is not what run {run_id} recorded; delete it and run again: rm {place}")
-    return place
-
-
-def graph_of(tracking: Tracking, run_id: str, target: Path) -> bool:
-    """Fetch the ONNX graph that a run recorded; False if it has none.
-
-    Raises:
-        ValueError: the store does not answer.
-    """
-    name = "onnx/model.onnx"
-    try:
-        client, _ = connect(tracking)
-        if name not in [file.path for file in client.list_artifacts(run_id, "onnx")]:
-            return False
-        with tempfile.TemporaryDirectory() as beside, whole(target) as place:
-            shutil.copyfile(client.download_artifacts(run_id, name, beside), place)
-    except Exception as error:
-        raise ValueError(failure(tracking, f"has no graph of run {run_id}:", error)) from error
-    return True
 
 
 def _content_key(run: Run) -> tuple[str, str]:

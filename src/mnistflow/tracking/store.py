@@ -13,8 +13,8 @@ from urllib.parse import unquote
 
 from filelock import FileLock
 
-from mnistflow.files import project_root
-from mnistflow.params import Tracking
+from mnistflow.config.params import Tracking
+from mnistflow.core.files import project_root
 from mnistflow.tracking.relocation import ARTIFACTS, relocate
 
 if TYPE_CHECKING:  # mlflow takes seconds to import, and is not needed where tracking is off

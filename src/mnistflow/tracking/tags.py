@@ -1,7 +1,6 @@
 """Names of the tags that are ours; the others that are set are MLflow's own."""
 
 RESULT = "mnistflow.result"  # the digest of all that the run stands for
-DETERMINANTS = "mnistflow.determinants"  # the digest of what decided the weights
 WEIGHTS = "mnistflow.weights"  # SHA-256; training is recorded whole
 DVC_WEIGHTS = "dvc.weights"  # MD5, what dvc.lock calls the weights by
 DVC = "dvc.experiment"  # its name

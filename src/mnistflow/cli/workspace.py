@@ -1,0 +1,123 @@
+"""Commands about the result in this folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import cast
+
+from mnistflow.cli.output import paths_with_result
+from mnistflow.config.params import load
+from mnistflow.core.files import read_json
+
+__all__ = ["gate", "report", "show", "verify"]
+
+
+NEXT = """\
+Next:
+  make ui                                    compare runs in the browser
+  {activate}
+  dvc exp run -S model=mlp                   another model
+  dvc exp run -S recipes.default.epochs=3    another training
+  dvc exp run -S dataset=digits -S recipes.default.epochs=60
+                                             another data set, without a network
+  dvc exp show                               all experiments in the terminal
+  mnistflow study list                       questions that many experiments answer together
+"""
+
+
+def show() -> None:
+    """Print the result in this folder, and what to try next."""
+    paths = paths_with_result()
+    data = read_json(paths.data_metrics, "dataset")
+    train = read_json(
+        paths.train_metrics, "model", "recipe", "parameters", "epochs", "kept_epoch", "val_accuracy", "device"
+    )
+    test = read_json(paths.test_metrics, "accuracy", "loss", "images")
+    accuracy, images = float(cast(float, test["accuracy"])), int(cast(int, test["images"]))
+    lines = {
+        "test accuracy": f"{accuracy:.2%} ({round(images * (1 - accuracy)):,} of {images:,} wrong), "
+        f"mean loss {test['loss']:.4f}",
+        "validation accuracy": "not monitored"
+        if train["val_accuracy"] is None
+        else f"{train['val_accuracy']:.2%} after epoch {train['kept_epoch']} of {train['epochs']}",
+        "network": f"{train['parameters']:,} parameters, trained on {train['device']}",
+        "weights": str(paths.weights),
+        "figures": f"{paths.figures}{os.sep}*.png",
+    }
+    print(f"\n{train['model']} · {train['recipe']} on {data['dataset']}")
+    for name, text in lines.items():
+        print(f"  {name:<20} {text}")
+    activate = os.path.relpath(Path(sys.prefix, "bin", "activate"))
+    print("\n" + NEXT.format(activate=f". {activate:<40} then:"), end="")
+
+
+def gate() -> None:
+    """Hold the result in this folder against evaluate.gates in params.yaml; exit status 1 if it misses one.
+
+    A command and no stage: DVC records no experiment whose stage fails.
+    """
+    from mnistflow.evaluation import gates
+
+    paths = paths_with_result()
+    verdicts = gates.judge(load().evaluate.gates, {**read_json(paths.data_metrics), **read_json(paths.test_metrics)})
+    if not verdicts:
+        print("no gate is set; evaluate.gates in params.yaml has those there are")
+        return
+    print("\n".join(map(str, verdicts)), flush=True)
+    failed = [verdict.gate for verdict in verdicts if not verdict.passed]
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(verdicts)} gates failed: {', '.join(failed)}")
+
+
+def report(output: Path) -> None:
+    """Write the result in this folder as one page that needs nothing else, and add it to its MLflow run."""
+    from mnistflow import tracking  # here, because they take seconds to import
+    from mnistflow.core.files import whole
+    from mnistflow.experiments import lineage
+    from mnistflow.reports.report import page
+
+    paths, settings = paths_with_result(), load().tracking
+    found, unrecorded = None, "tracking.enabled in params.yaml is false"
+    if settings.enabled:
+        try:
+            found = lineage.run_of_workspace()
+            unrecorded = "with params.yaml as it was when this page was written, no run stood for this result"
+        except ValueError as error:
+            print(f"mnistflow: warning: {error}", file=sys.stderr)
+            unrecorded = "the store did not answer when this page was written"
+    text = page(paths, found, unrecorded)
+    with whole(output) as beside:
+        beside.write_text(text, encoding="utf-8")
+    print(f"written to {output}", flush=True)
+    if found is None:
+        print(f"no MLflow run: {unrecorded}; `mnistflow track` records it")
+        return
+    try:
+        place = tracking.attach(settings, found.id, text, "report/report.html")
+    except ValueError as error:  # the page is there all the same
+        print(f"mnistflow: warning: not added to run {found.id}: {error}", file=sys.stderr)
+    else:
+        print(f"added to run {found.id} as {place}")
+
+
+def verify() -> None:
+    """Run the committed pipeline again from nothing, in a temporary clone, and compare every output byte for byte."""
+    from mnistflow.experiments import verification  # here, because it takes seconds to import
+
+    compared = verification.verify()
+    width = max(len(each.path) for each in compared)
+    print()
+    for each in compared:
+        said = "the same" if each.is_same else f"DIFFERENT: MD5 {each.one} in dvc.lock, {each.other} now"
+        print(f"  {each.stage:<10}  {each.path:<{width}}  {said}")
+    different = [each for each in compared if not each.is_same]
+    if different:
+        first = different[0]
+        raise ValueError(
+            f"{len(different)} of {len(compared)} outputs came out different. The first difference is in "
+            f"{first.stage}: from {'the same' if first.from_the_same else 'other'} inputs it made another "
+            f"{first.path}. Another kind of processor or another version of PyTorch rounds differently"
+        )
+    print(f"\nAll {len(compared)} outputs came out the same, byte for byte.")

@@ -1,0 +1,308 @@
+"""params.yaml as frozen, typed, validated objects.
+
+The file is read once per process. Its scalars choose (``dataset``, ``model``, ``recipe``), its blocks say what the
+choices mean. Everything wrong with it is collected and reported at once, each mistake by its dotted path.
+
+The blocks under ``datasets`` and ``models`` hold the keyword arguments of a registered class, so this module knows
+only their outer form; :func:`argument_problems` checks such a block against the class that will receive it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+
+from mnistflow.config.forms import NAME_PATTERN, Block, ParamsError, explained, leaves, nearest, shown
+from mnistflow.core.files import read_yaml
+
+__all__ = [
+    "Augment",
+    "Download",
+    "Evaluate",
+    "Gates",
+    "ModelBlock",
+    "Name",
+    "Params",
+    "Plot",
+    "Preprocess",
+    "Recipe",
+    "Tracking",
+    "Train",
+    "load",
+    "parse",
+]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The form of the file
+
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+WholeShare = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Augment(Block):
+    """Random affine changes of training images; all zero means none."""
+
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees either way
+    scale: Share = 0.0  # 0.1: between 90 % and 110 %
+    shift: Annotated[float, Field(ge=0)] = 0.0  # pixels either way, along each axis
+
+
+class Recipe(Block):
+    """How a network is trained."""
+
+    epochs: Count
+    batch_size: Count
+    shuffle: bool
+    loss: Literal["cross_entropy", "mse"]
+    label_smoothing: Share = 0.0
+    optimizer: Literal["sgd", "adam", "adamw"]
+    lr: Positive
+    momentum: Share | None = None
+    nesterov: bool = False
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)] | None = None
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    warmup: Annotated[float, Field(gt=0, lt=1)] | None = None
+    augment: Augment = Augment()
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    patience: Count | None = None
+    keep: Literal["best", "last"] = "last"
+    monitor: Literal["validation", "test", "none"] = "validation"
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments of :func:`mnistflow.training.assembly.assemble`."""
+        return self.model_dump(exclude={"monitor"})
+
+    @property
+    def uses_validation(self) -> bool:
+        """Whether a validation split is reported, or decides anything."""
+        return self.monitor == "validation" or self.keep == "best" or self.patience is not None
+
+
+class ModelBlock(BaseModel):
+    """The registered class of a model, and in ``arguments`` the keyword arguments it is built with."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    architecture: Name
+
+    @property
+    def arguments(self) -> dict[str, JsonValue]:
+        """The keyword arguments."""
+        return dict(self.model_extra or {})
+
+
+class Download(Block):
+    """Fetching the original files."""
+
+    timeout: Positive  # seconds without an answer after which a source counts as unreachable
+
+
+class Preprocess(Block):
+    """From the original files to normalised tensors."""
+
+    device: Device
+    # "standard": zero mean and unit variance over the training split; "unit": [0, 1]; [mean, std]: fixed statistics
+    normalize: Literal["standard", "unit"] | Annotated[list[float], Field(min_length=2, max_length=2)]
+    pad: Annotated[int, Field(ge=0, le=512)]  # pixels of background added on each side
+    validation_size: Annotated[int, Field(ge=0)] | Share  # a share of the training images, or their number
+
+
+class Train(Block):
+    """What of training is no part of a recipe."""
+
+    device: Device
+    threads: Threads | Literal["auto"]
+    report_every: Count  # steps
+    checkpoint_every: Positive = 30.0  # seconds, within an epoch; after each epoch there is one anyway
+    init_from: str | None  # a weights file, or the id of a run; null: fresh weights
+
+
+class Gates(Block):
+    """What figures of the test split a result must come to; null: anything will do."""
+
+    min_accuracy: WholeShare | None = None
+    max_loss: Annotated[float, Field(ge=0)] | None = None
+    min_macro_f1: WholeShare | None = None
+    min_class_recall: WholeShare | None = None  # of the worst class
+    max_ece: WholeShare | None = None
+    max_brier: Annotated[float, Field(ge=0, le=2)] | None = None
+    min_robust_accuracy: WholeShare | None = None
+    max_leakage: WholeShare | None = None  # the share of test images that are identical to a training image
+
+
+class Evaluate(Block):
+    """Measuring the trained network on the test split."""
+
+    device: Device
+    threads: Threads
+    batch_size: Count
+    max_shift: Annotated[int, Field(ge=0, le=100)]  # also measured on images moved by up to so many pixels
+    robustness: bool = False  # also measured on corrupted images
+    gates: Gates = Gates()
+
+
+class Plot(Block):
+    """The figures."""
+
+    samples: Annotated[int, Field(ge=1, le=1000)]  # images in the grids of samples, of predictions and of mistakes
+    first_image: Annotated[int, Field(ge=0, le=10**9)]  # number of the first of nine training images
+    dpi: Annotated[int, Field(ge=20, le=600)]
+    background: Literal["light", "dark"] = "light"
+
+
+class Tracking(Block):
+    """Where runs are recorded."""
+
+    enabled: bool
+    uri: str | None  # null: $MLFLOW_TRACKING_URI, else mlflow.db beside dvc.yaml
+    experiment: Annotated[str, StringConstraints(min_length=1)]
+    registered_model: Annotated[str, StringConstraints(min_length=1)] | None = None  # null: nothing is registered
+
+
+class Params(Block):
+    """All of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    dataset: Name
+    model: Name
+    recipe: Name
+    datasets: dict[Name, dict[str, JsonValue]]
+    models: dict[Name, ModelBlock]
+    recipes: dict[Name, Recipe]
+    download: Download
+    preprocess: Preprocess
+    train: Train
+    evaluate: Evaluate
+    plot: Plot
+    tracking: Tracking
+
+    @property
+    def dataset_arguments(self) -> dict[str, JsonValue]:
+        """The block of the chosen data set."""
+        return self.datasets[self.dataset]
+
+    @property
+    def model_block(self) -> ModelBlock:
+        """The block of the chosen model."""
+        return self.models[self.model]
+
+    @property
+    def recipe_block(self) -> Recipe:
+        """The block of the chosen recipe."""
+        return self.recipes[self.recipe]
+
+    @property
+    def threads(self) -> int:
+        """Those of the train stage: small batches are done before their work could be shared out."""
+        chosen = self.train.threads
+        return chosen if chosen != "auto" else 1 if self.recipe_block.batch_size < 64 else 2
+
+    def chosen(self) -> dict[str, JsonValue]:
+        """What the chosen result rests on, flattened to dotted paths.
+
+        Left out are the blocks that were not chosen, and what changes no figure: where files come from, what is
+        reported while waiting, how figures are drawn, where runs are recorded, what figures must come to, and
+        robustness where it is not measured. So are the devices that the weights rest on, because ``auto`` says
+        nothing: the record names those that were taken.
+        """
+        tree = self.model_dump(include={"seed", "dataset", "model", "recipe"})
+        tree["datasets"] = {self.dataset: {k: v for k, v in self.dataset_arguments.items() if k != "path"}}
+        tree["models"] = {self.model: self.model_block.model_dump()}
+        tree["recipes"] = {self.recipe: self.recipe_block.model_dump()}
+        tree["preprocess"] = self.preprocess.model_dump(exclude={"device"})
+        tree["train"] = {"threads": self.threads}
+        # As results were found before there were these keys.
+        left_out = {"gates"} if self.evaluate.robustness else {"gates", "robustness"}
+        tree["evaluate"] = self.evaluate.model_dump(exclude=left_out)
+        return dict(leaves(tree))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and validate a params file.
+
+    Raises:
+        ValueError: the file is missing, or is not YAML.
+        ParamsError: it holds mistakes; all of them are in ``problems``.
+    """
+    params, problems = parse(read_yaml(path))
+    if params is None or problems:
+        raise ParamsError(problems)
+    return params
+
+
+def parse(document: JsonValue) -> tuple[Params | None, list[str]]:
+    """Validate a document; returns the params, or None where its form is wrong, and one line per mistake."""
+    if not isinstance(document, dict):
+        return None, [f"the file must be a mapping of keys to values, not {shown(document)}"]
+    found = _unknown_names(document)
+    try:
+        params = Params.model_validate(document)
+    except ValidationError as error:
+        return None, explained(error, Params, document) + found
+    return params, found + _contradictions(params)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Saying what is wrong
+
+
+def _unknown_names(document: Mapping[str, JsonValue]) -> list[str]:
+    """Choices at the top that no block is named by."""
+    found: list[str] = []
+    for name in ("dataset", "model", "recipe"):
+        choice, known = document.get(name), document.get(f"{name}s")
+        if isinstance(choice, str) and isinstance(known, dict) and choice not in known:
+            found.append(f"{name}: there is no {name} {choice!r}; {nearest(choice, known)}")
+    return found
+
+
+def _contradictions(params: Params) -> list[str]:
+    """Mistakes that no single leaf shows."""
+    found: list[str] = []
+    for name, recipe in params.recipes.items():
+        path = f"recipes.{name}"
+        if recipe.momentum is not None and recipe.optimizer != "sgd":
+            found.append(f"{path}.momentum: {recipe.optimizer} has none; write null, or optimizer: sgd")
+        if recipe.nesterov and not recipe.momentum:
+            found.append(f"{path}.nesterov: needs momentum; set {path}.momentum above 0, or write false")
+        if recipe.betas is not None and recipe.optimizer == "sgd":
+            found.append(f"{path}.betas: sgd has none; write null, or optimizer: adam")
+        if recipe.label_smoothing and recipe.loss != "cross_entropy":
+            found.append(f"{path}.label_smoothing: belongs to cross_entropy; write 0 with loss: {recipe.loss}")
+        if (recipe.warmup is None) == (recipe.schedule == "one_cycle"):
+            asked = "must be a share above 0, below 1" if recipe.warmup is None else "must be null"
+            found.append(f"{path}.warmup: {asked} with schedule: {recipe.schedule}")
+
+    chosen = params.recipes.get(params.recipe)
+    if chosen is not None and params.preprocess.validation_size == 0:
+        path = f"recipes.{params.recipe}"
+        way = "write {} or give preprocess.validation_size more than 0"
+        if chosen.keep == "best":
+            found.append(f"{path}.keep: 'best' needs a validation split; " + way.format("last"))
+        if chosen.patience is not None:
+            found.append(f"{path}.patience: early stopping needs a validation split; " + way.format("null"))
+        if chosen.monitor == "validation":
+            found.append(f"{path}.monitor: there is no validation split; " + way.format("test or none"))
+
+    normalize = params.preprocess.normalize
+    if isinstance(normalize, list) and normalize[1] < 1e-6:
+        found.append(f"preprocess.normalize: the standard deviation must be at least 1e-6, not {normalize[1]}")
+    if params.evaluate.gates.min_robust_accuracy is not None and not params.evaluate.robustness:
+        found.append("evaluate.gates.min_robust_accuracy: needs evaluate.robustness: true; write that, or null here")
+    return found

@@ -1,0 +1,25 @@
+"""Kuzushiji-MNIST: 60,000 + 10,000 cursive Japanese characters, 28 x 28 (Clanuwat et al. 2018)."""
+
+from __future__ import annotations
+
+from mnistflow.data.datasets.dataset import register
+from mnistflow.data.datasets.idx import IDX
+
+__all__ = ["KMNIST"]
+
+SHA256 = {
+    "train-images-idx3-ubyte.gz": "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+    "train-labels-idx1-ubyte.gz": "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+    "t10k-images-idx3-ubyte.gz": "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+    "t10k-labels-idx1-ubyte.gz": "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+}
+
+
+@register("kmnist")
+class KMNIST(IDX):
+    """In the form of MNIST: ten hiragana, one of each row, in their historical ways of writing."""
+
+    title = "Kuzushiji-MNIST"
+    torchvision_name = "KMNIST"
+    checksums = SHA256
+    classes = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")

@@ -1,0 +1,177 @@
+"""From a result to its run, and from a run back to its files."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from mnistflow import tracking
+from mnistflow.config.forms import leaves
+from mnistflow.config.params import Params, Tracking, load
+from mnistflow.config.paths import Paths
+from mnistflow.core.files import digest, sha256
+from mnistflow.experiments import cache, results
+from mnistflow.experiments.results import Result
+from mnistflow.pipeline import git
+from mnistflow.pipeline.lockfile import Lock
+from mnistflow.tracking import Found, Origin, Record, tags
+
+__all__ = ["record_experiments", "record_workspace", "refresh_names", "restore", "run_of_workspace"]
+
+
+def run_of_workspace() -> Found | None:
+    """The run that stands for the result in this folder, whoever made it; None if it is not recorded.
+
+    Raises:
+        ValueError: there is no result here, or the store does not answer.
+    """
+    paths = Paths.load()
+    return tracking.of_result(load(), paths)
+
+
+def record_workspace() -> str:
+    """Record the result in this folder, if it is not recorded yet.
+
+    Returns:
+        The id of its run.
+
+    Raises:
+        ValueError: there is no result, or it is not that of the params and the code here, or the store failed.
+    """
+    params, paths = load(), Paths.load()
+    with tracking.lock("track"):  # dvc status refuses to run twice at once
+        # What is recorded is the params, so they must be those that the files were made with.
+        status = _dvc("status", "preprocess", "train", "evaluate", "plot")
+        if status.returncode != 0 or "up to date" not in status.stdout:
+            said = (status.stdout or status.stderr).strip()
+            raise ValueError(
+                f"the result in this folder is not that of its params and code; `dvc repro` first:\n{said}"
+            )
+        return _recorded(params, paths, Origin.here())
+
+
+def record_experiments() -> Iterator[tuple[str, str]]:
+    """Record every DVC experiment that is not recorded yet, from the files that it left, the oldest first.
+
+    Yields:
+        The name of each that is recorded now, and the id of its run or why that could not be done.
+
+    Raises:
+        ValueError: the store does not answer.
+    """
+    settings = load().tracking
+    there = tracking.recorded(settings)
+    for result in reversed(results.completed()):
+        key = (result.weights, digest(tracking.texts(result.chosen)))
+        if key in there:
+            continue
+        there.add(key)
+        try:
+            parent, changed = results.origin(result.commit)
+            origin = Origin(parent + ("-dirty" if changed else ""), result.name, tracking.committed_params(parent))
+            with cache.files(result.commit) as (params, paths):
+                run = _recorded(params.model_copy(update={"tracking": settings}), paths, origin)
+                yield result.name, f"run {run}"
+        except ValueError as error:
+            yield result.name, f"FAILED: {error}"
+
+
+def refresh_names() -> list[tuple[str, str]]:
+    """Give the runs of DVC experiments the names that these have now, where they were renamed or saved since.
+
+    Returns:
+        The ids and the new names of the runs that had another one.
+
+    Raises:
+        ValueError: git failed, or the store does not answer.
+    """
+    names = [(result.name, result.weights, result.chosen) for result in results.completed()]
+    return tracking.name_experiments(load().tracking, names)
+
+
+def restore(settings: Tracking, wanted: str) -> tuple[Found, str]:
+    """Bring the result of a run back into this folder: its params, metrics, weights and figures.
+
+    Args:
+        settings: the store.
+        wanted: the run: its id, its name, or the name of its DVC experiment.
+
+    Returns:
+        The run, and where its files came from.
+
+    Raises:
+        ValueError: there is no such run, no experiment and no commit holds its files, or changes here would be lost.
+    """
+    found = tracking.find(settings, wanted)
+    paths = Paths.load()
+    if found.tags.get(tags.WEIGHTS) is None:
+        raise ValueError(f"run {found.id} ({found.name}) is {found.status.lower()}: it has no result")
+    if _is_here(found, paths):
+        return found, "it is what this folder holds"
+    if changed := results.changed_files():
+        raise ValueError(
+            f"not committed: {', '.join(changed)}; that would be lost. Commit it, or take it back: "
+            f"git checkout {' '.join(changed)}"
+        )
+    weights = found.tags[tags.DVC_WEIGHTS]
+    holder = next((each for each in results.completed() if _is_result(found, each)), None)
+    if holder is not None:
+        cache.refuse_climbing(holder.commit)
+        done, place = _dvc("exp", "apply", holder.name), f"DVC experiment {holder.name}"
+    else:
+        commit = next((each for each in results.holders(weights) if _is_of(found, each)), None)
+        if commit is None:
+            raise ValueError(
+                f"no DVC experiment and no commit here holds the files of run {found.id} ({found.name}); its weights "
+                f"are in MLflow: -S train.init_from={found.id}"
+            )
+        cache.refuse_climbing(commit)
+        git.run("checkout", "--quiet", commit, "--", "params.yaml", "dvc.lock", "metrics")
+        done, place = _dvc("checkout", "--quiet"), f"commit {commit[:10]}"
+    if done.returncode != 0:
+        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        reason = next(
+            (line for line in lines if line.startswith("ERROR:")), lines[-1] if lines else "it printed nothing"
+        )
+        raise ValueError(f"DVC could not bring it back from {place}: {reason.removeprefix('ERROR: ')}")
+    if not _is_here(found, paths):
+        raise ValueError(f"{place} did not bring back what run {found.id} recorded; `git status` says what changed")
+    return found, place
+
+
+def _recorded(params: Params, paths: Paths, origin: Origin) -> str:
+    record = Record(params, paths, origin)
+    record.complete()
+    if record.failure is not None or record.run_id is None:
+        raise ValueError("the record was not taken")
+    return record.run_id
+
+
+def _is_here(found: Found, paths: Paths) -> bool:
+    """Whether this folder holds the weights of a run, its params, and an evaluation by them."""
+    params = load()
+    now = dict(leaves(params.model_dump(include={"evaluate"})))
+    try:
+        by = dict(leaves(Lock.read().stage("evaluate").values))  # which has names with dots, or the block as a whole
+    except ValueError:
+        return False
+    return (
+        paths.weights.is_file()
+        and sha256(paths.weights) == found.tags[tags.WEIGHTS]
+        and tracking.texts(params.chosen()) == dict(found.params)
+        and by == {path: now.get(path) for path in by}
+    )
+
+
+def _is_result(found: Found, result: Result) -> bool:
+    return result.weights == found.tags[tags.DVC_WEIGHTS] and tracking.texts(result.chosen) == dict(found.params)
+
+
+def _is_of(found: Found, commit: str) -> bool:
+    params = tracking.committed_params(commit)
+    return params is not None and tracking.texts(params.chosen()) == dict(found.params)
+
+
+def _dvc(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments], capture_output=True, text=True, check=False)

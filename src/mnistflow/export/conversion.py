@@ -1,0 +1,159 @@
+"""A model as a file for other programs, held against the weights that it was made of."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistflow import models
+from mnistflow.config.paths import Paths
+from mnistflow.core.files import sha256, whole
+from mnistflow.core.tensors import Inputs, Split, read_split
+from mnistflow.export import formats
+from mnistflow.export.formats import Parity, Source
+from mnistflow.models import Card
+from mnistflow.recognition.predictor import Predictor
+
+__all__ = ["ALLOWED", "Converted", "Cost", "convert"]
+
+ALLOWED = 0.0005  # what whole numbers may cost in accuracy, as a share of the images
+SHOWN = 1000  # training images that show how large values get
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What whole numbers cost in accuracy: shares of the images, without and with them."""
+
+    validation_accuracy: float
+    validation_accuracy_int8: float
+    test_accuracy: float
+    test_accuracy_int8: float
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was written, and how it compares."""
+
+    path: str
+    format: str  # onnx, int8.onnx or pt2
+    name: str
+    bytes: int
+    opset: int | None  # None where there is none
+    weights: str  # SHA-256 of their file
+    parity: Parity | None  # with PyTorch on the test images; None if there are none here of its data set
+    cost: Cost | None  # None but for int8
+
+    def text(self) -> str:
+        """For people."""
+        opset = "" if self.opset is None else f", opset {self.opset}"
+        lines = [f"{self.path}: {self.name}, {self.format}{opset}, {self.bytes:,} bytes"]
+        if self.parity is None:
+            lines.append("not compared: there are no test images here of the data set of these weights")
+        else:
+            lines.append(
+                f"{self.parity.agreeing:,} of {self.parity.images:,} test images get the same label as from the "
+                f"weights by PyTorch; probabilities differ by {self.parity.largest_difference:.1g} at most"
+            )
+        if self.cost is not None:
+            for split, one, other in (
+                ("validation", self.cost.validation_accuracy, self.cost.validation_accuracy_int8),
+                ("test", self.cost.test_accuracy, self.cost.test_accuracy_int8),
+            ):
+                lines.append(f"{split} accuracy {other:.2%}, without whole numbers {one:.2%}")
+        return "\n".join(lines)
+
+
+def convert(source: Source, target: Path, form: str, paths: Paths) -> Converted:
+    """Write a model in another form, if it answers as the weights do.
+
+    Args:
+        source: the weights.
+        target: to write.
+        form: ``onnx``, ``int8.onnx`` or ``pt2``.
+        paths: of the splits that it is measured on. Whether whole numbers cost too much is decided on the validation
+            split, after they were fitted to images of the training split.
+
+    Raises:
+        ValueError: it cannot be written in this form, gives another label, or costs too much.
+    """
+    _, card = models.load(source.weights)
+    test = _split(paths.test_split, card)
+    opset: int | None = None
+    cost: Cost | None = None
+    parity: Parity | None = None
+    with whole(target) as beside:
+        if form == "pt2":
+            predict = formats.pt2_of(source.weights, beside)
+        else:
+            formats.onnx_of(source.weights, beside, name=source.name, test_accuracy=source.test_accuracy)
+            opset, predict = formats.OPSET, Predictor(beside).probabilities
+        if form == "int8.onnx":
+            cost, predict = _in_whole_numbers(beside, card, test, paths)
+        if test is not None:
+            images = formats.raw_images(test)
+            parity = formats.parity(predict(images), formats.eager(source.weights)(images))
+            if cost is None and parity.agreeing < parity.images:
+                raise ValueError(
+                    f"{parity.images - parity.agreeing} of {parity.images:,} test images get another label than from "
+                    f"the weights by PyTorch; {target} was not written"
+                )
+    return Converted(
+        path=str(target),
+        format=form,
+        name=source.name,
+        bytes=target.stat().st_size,
+        opset=opset,
+        weights=sha256(source.weights),
+        parity=parity,
+        cost=cost,
+    )
+
+
+def _in_whole_numbers(graph: Path, card: Card, test: Split | None, paths: Paths) -> tuple[Cost, formats.Predict]:
+    """Replace a graph by the same one in whole numbers, if that does not cost too much."""
+    train, validation = (_split(path, card) for path in (paths.train_split, paths.validation_split))
+    if train is None or validation is None or test is None or not len(validation):
+        raise ValueError(
+            "whole numbers are fitted to training images and judged on a validation split, and this folder has none of "
+            f"the data set {card.inputs.dataset}; `dvc repro` makes them"
+        )
+    exact = Predictor(graph)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "int8.onnx"
+        formats.int8_of(graph, place, formats.raw_images(train)[:SHOWN])
+        rounded = Predictor(place)
+        cost = Cost(*(_accuracy(each, split) for split in (validation, test) for each in (exact, rounded)))
+        if (lost := cost.validation_accuracy - cost.validation_accuracy_int8) >= ALLOWED:
+            raise ValueError(
+                f"whole numbers cost {100 * lost:.2f} points of accuracy on the validation split, and less than "
+                f"{100 * ALLOWED} is allowed; nothing was written"
+            )
+        formats.note_accuracy(place, cost.test_accuracy_int8)
+        graph.write_bytes(place.read_bytes())
+    return cost, rounded.probabilities
+
+
+def _accuracy(predictor: Predictor, split: Split) -> float:
+    labels: NDArray[np.int64] = split.labels.numpy()
+    return float((predictor.probabilities(formats.raw_images(split)).argmax(axis=1) == labels).mean())
+
+
+def _split(path: Path, card: Card) -> Split | None:
+    """A split in this folder, if it is of the data set that weights were trained on.
+
+    A folder without splits has none of it.
+    """
+    if not path.is_file():
+        return None
+    split = read_split(path)
+    same = (split.inputs.dataset, split.inputs.classes) == (card.inputs.dataset, card.inputs.classes)
+    return split if same and _sides(split.image_shape, split.inputs) == _sides(card.image_shape, card.inputs) else None
+
+
+def _sides(shape: models.ImageShape, inputs: Inputs) -> tuple[int, int]:
+    """Height and width of the images before they were padded."""
+    return shape[1] - 2 * inputs.padding, shape[2] - 2 * inputs.padding

@@ -1,0 +1,196 @@
+"""How a process of ours starts and ends: a stage script, or a command."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+__all__ = ["Interrupted", "Stop", "begin", "run", "stoppable"]
+
+STUDY = "MNISTFLOW_STUDY"  # in the environment of an experiment: the process of its study
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that asks to end; says what is left, and what to do."""
+
+    def __init__(self, number: int, said: str = "nothing half written is left") -> None:
+        self.number = number
+        super().__init__(said)
+
+
+class Stop:
+    """Whether a signal has asked to end."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it has."""
+        return self.number is not None
+
+    def now(self, said: str) -> None:
+        """End here, if that was asked.
+
+        Args:
+            said: what is left, and what to do.
+
+        Raises:
+            Interrupted: it was.
+        """
+        if self.number is not None:
+            raise Interrupted(self.number, said)
+
+
+def begin(name: str | None = None) -> None:
+    """Prepare this process; called before anything that takes long to import.
+
+    From here on Ctrl-C and SIGTERM end it with one line, status 130 or 143; :func:`run` has handlers of its own. What
+    it prints is never an error: a character that the terminal's encoding lacks is printed as its code. What is imported
+    is not searched for garbage, which Python does by default at every 700 objects, a tenth of a small stage's time.
+
+    Args:
+        name: of the process in its messages; by default that of its script.
+    """
+    gc.disable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+    def end(number: int, _: FrameType | None) -> None:
+        message = f"\n{name or Path(sys.argv[0]).stem}: interrupted; nothing half written is left\n"
+        os.write(2, message.encode("ascii", "backslashreplace"))
+        os._exit(128 + number)  # in the middle of an import, an exception would be a traceback, or be lost
+
+    for number in SIGNALS:
+        signal.signal(number, end)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a stage's ``main``.
+
+    What the user can mend (a mistake in params.yaml, a damaged file, a missing device, a full disk, a diverged
+    training) ends as one message on standard error with exit status 1; Ctrl-C with 130, SIGTERM with 143. Anything
+    else is a defect of ours and keeps its traceback. When the DVC that started the stage dies, however that comes
+    about, so does the stage (on Linux): nothing runs on beside what the user starts next.
+    """
+    import argparse  # here, as the others, because `begin` is not to wait for them
+    import inspect
+
+    from mnistflow.config.forms import ParamsError
+
+    gc.freeze()
+    gc.set_threshold(100_000)
+    gc.enable()
+    script = Path(inspect.getfile(main))
+    argparse.ArgumentParser(
+        prog=f"python stages/{script.name}",
+        description=inspect.getdoc(inspect.getmodule(main)),
+        epilog="Takes no arguments: reads params.yaml and dvc.yaml in the current folder. `dvc repro` runs all stages.",
+    ).parse_args()
+    for number in SIGNALS:
+        signal.signal(number, _interrupt)
+    try:
+        _end_with_dvc()
+        main()
+    except ParamsError as error:
+        # `dvc exp run -S` may change the file in the second in which DVC wrote git's index; if its size stays the same,
+        # git takes it for unchanged and the checkout below would do nothing.
+        Path("params.yaml").touch()
+        problems = "\n".join(f"  {problem}" for problem in error.problems)
+        sys.exit(
+            f"{script.stem}: params.yaml cannot be run:\n{problems}\n"
+            "Mend it there, or go back to the committed one (it loses what you changed in it since): "
+            "git checkout params.yaml"
+        )
+    except (ValueError, ArithmeticError, OSError) as error:
+        sys.exit(f"{script.stem}: {error}")
+    except MemoryError as error:
+        sys.exit(f"{script.stem}: {_out_of_memory(script.stem, error)}")
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
+            raise
+        sys.exit(f"{script.stem}: {_out_of_memory(script.stem, error)}")
+    except Interrupted as asked:
+        print(f"\n{script.stem}: interrupted; {asked}", file=sys.stderr)
+        sys.exit(128 + asked.number)
+    finally:
+        # It has ended; a signal while Python does would make a stage that is done one that failed.
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Let the block end where it is ready to: a signal is only noted, a second one ends it anyway."""
+    stop = Stop()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if stop.is_asked:
+            _interrupt(number, frame)
+        stop.number = number
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(number: int, _: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+def _end_with_dvc() -> None:
+    """Take SIGTERM when the DVC that started the stage dies, or the study that started DVC: killed, it would leave the
+    stage running.
+
+    DVC starts a stage through a shell, which may stay between the two. What it starts finds DVC_STAGE in its
+    environment; so DVC is the nearest ancestor that does not.
+    """
+    if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
+        return
+    ancestor = os.getpid()
+    try:
+        while b"DVC_STAGE=" in Path(f"/proc/{ancestor}/environ").read_bytes():
+            ancestor = int(Path(f"/proc/{ancestor}/stat").read_text().rpartition(")")[2].split()[1])
+        deaths = [os.pidfd_open(ancestor)]
+    except OSError:  # another user's, or a Linux before 5.3
+        return
+    if STUDY in os.environ:
+        try:
+            deaths.append(os.pidfd_open(int(os.environ[STUDY])))
+        except (OSError, ValueError):  # it died before this stage was started
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def watch() -> None:
+        select.select(deaths, [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+# PyTorch's allocators raise a plain RuntimeError on a CPU, torch.OutOfMemoryError (a RuntimeError) on a card.
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+
+
+def _out_of_memory(stage: str, error: Exception) -> str:
+    ways = {
+        "train": "lower batch_size in the recipe, or take a smaller model",
+        "evaluate": "lower evaluate.batch_size",
+    }
+    first = str(error).strip().partition("\n")[0]
+    said = f" ({first})" if first else ""
+    return f"out of memory{said}; {ways.get(stage, 'take smaller images, or a smaller model')}"

@@ -1,0 +1,167 @@
+"""What a network reads in picture files, and how that is said to people and to programs."""
+
+from __future__ import annotations
+
+import glob
+import math
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistflow.data.pictures import formats, listed
+from mnistflow.recognition.decoding import decode
+from mnistflow.recognition.predictor import Predictor
+from mnistflow.recognition.reader import Box, Digit, Reading
+
+__all__ = ["COLUMNS", "STANDARD_INPUT", "Answer", "Guess", "Named", "answer", "identified", "pictures"]
+
+STANDARD_INPUT = "-"
+RUNNERS_UP = 2
+COLUMNS = ("file", "position", "label", "probability", "second", "second_probability", "left", "top", "width", "height")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class, and how sure the network is of it."""
+
+    label: str
+    probability: float  # 0 to 1
+
+
+@dataclass(frozen=True)
+class Named:
+    """One digit, and what the network takes it for."""
+
+    label: str
+    probability: float  # 0 to 1
+    runners_up: tuple[Guess, ...]
+    probabilities: dict[str, float]  # of every class
+    box: Box  # in pixels of the picture as it is seen; for an array: all of it
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network reads in one picture."""
+
+    file: str
+    text: str  # all labels from left to right; empty where nothing is written
+    probability: float | None  # that all of them are right; None where nothing is written
+    digits: tuple[Named, ...]
+
+    def chances(self) -> NDArray[np.float32]:
+        """What the network says: (digits, classes)."""
+        return np.array([list(digit.probabilities.values()) for digit in self.digits], dtype=np.float32)
+
+    def line(self, width: int) -> str:
+        """For people; the file's name takes so many characters."""
+        name = f"{self.file:<{width}}"
+        if self.probability is None:
+            return f"{name}  nothing is written in it"
+        said = f"{name}  {self.text}  {self.probability:.1%}"
+        if len(self.digits) == 1:
+            return f"{said}   then {_listed(self.digits[0].runners_up)}"
+        number, least = min(enumerate(self.digits, start=1), key=lambda entry: entry[1].probability)
+        return f"{said}   least sure: number {number}, {least.label} {least.probability:.1%}, then " + _listed(
+            least.runners_up
+        )
+
+    def tree(self, predictor: Predictor) -> dict[str, object]:
+        """For programs: what JSON has a form for, with the model that answered."""
+        model = {"name": predictor.identity.name, "weights": predictor.identity.weights}
+        return {**asdict(self), "model": model}
+
+    def rows(self) -> list[dict[str, object]]:
+        """For tables: a row of :data:`COLUMNS` for each digit; one with nothing but the name where there is none."""
+        return [
+            {
+                "file": self.file,
+                "position": position,
+                "label": digit.label,
+                "probability": f"{digit.probability:.6f}",
+                "second": digit.runners_up[0].label if digit.runners_up else "",
+                "second_probability": f"{digit.runners_up[0].probability:.6f}" if digit.runners_up else "",
+                **asdict(digit.box),
+            }
+            for position, digit in enumerate(self.digits, start=1)
+        ] or [{"file": self.file}]
+
+
+def _listed(guesses: Sequence[Guess]) -> str:
+    return ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in guesses)
+
+
+def answer(predictor: Predictor, name: str, here: Path, several: bool) -> tuple[Answer, Reading]:
+    """Read one picture.
+
+    Args:
+        predictor: that reads it.
+        name: of the file, as :func:`pictures` gives it.
+        here: the folder that it is relative to.
+        several: there may be several digits side by side.
+
+    Raises:
+        ValueError: it is no picture, is damaged, or is not there.
+        OSError: it cannot be opened.
+    """
+    place = here / name
+    if name != STANDARD_INPUT and not place.is_file():
+        none = f"there is no picture in {name}; {', '.join(formats())} are read"
+        raise ValueError(none if place.is_dir() else f"there is no file {name}")
+    source = sys.stdin.buffer.read() if name == STANDARD_INPUT else place
+    reading = predictor.read(decode(source), several)
+    if not reading.digits:
+        return Answer(name, "", None, ()), reading
+    named = identified(predictor, reading.digits)
+    between = "" if all(len(each.label) == 1 for each in named) else " "
+    text = between.join(each.label for each in named)
+    return Answer(name, text, math.prod(each.probability for each in named), named), reading
+
+
+def identified(predictor: Predictor, digits: Sequence[Digit]) -> tuple[Named, ...]:
+    """What a network takes digits for, all of them in one batch."""
+    if not digits:
+        return ()
+    chances = predictor.probabilities(np.stack([digit.image for digit in digits]))  # (digits, classes)
+    named = []
+    for digit, row in zip(digits, chances.tolist(), strict=True):
+        by_class = dict(zip(predictor.identity.classes, row, strict=True))
+        guesses = [Guess(*entry) for entry in sorted(by_class.items(), key=lambda entry: -entry[1])]
+        first, *others = guesses[: 1 + RUNNERS_UP]
+        named.append(Named(first.label, first.probability, tuple(others), by_class, digit.box))
+    return tuple(named)
+
+
+def pictures(names: Sequence[str], here: Path) -> tuple[list[str], Counter[str]]:
+    """The files that names stand for.
+
+    Args:
+        names: of files, folders (all pictures below them), patterns with ``*``, ``?`` or ``[...]``, or ``-``, each
+            relative to ``here``.
+        here: a folder.
+
+    Returns:
+        The name of each file, relative to ``here`` where what it came from is; what stands for none as it is. And how
+        many other files are in the folders, by the reason why they are left out.
+    """
+    files: list[str] = []
+    left_out: Counter[str] = Counter()
+    for name in names:
+        place = here / name
+        if name == STANDARD_INPUT or place.is_file():
+            files.append(name)
+        elif place.is_dir():
+            below = listed(place)
+            left_out += below.left_out
+            files += [str(Path(name) / path.relative_to(place)) for path in sorted(below.files)] or [name]
+        elif any(sign in name for sign in "*?["):
+            # pathlib takes no pattern that begins at the root.
+            fitting = sorted(glob.glob(name, root_dir=here, recursive=True))  # noqa: PTH207
+            files += [path for path in fitting if (here / path).is_file()] or [name]
+        else:
+            files.append(name)
+    return files, left_out

@@ -1,0 +1,191 @@
+"""Answers to requests, computed one picture after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistflow.recognition.answers import identified
+from mnistflow.recognition.decoding import Unreadable, decode
+from mnistflow.recognition.predictor import Identity, Predictor
+from mnistflow.recognition.reader import Box, Digit
+from mnistflow.serving.parsing import Sent, Wish, printable, taken_apart
+from mnistflow.serving.schemas import Answer, Answers, Images, Layer, Limits, Model, Picture, Read, Refused
+
+__all__ = ["Offered"]
+
+
+MOST_DIGITS = 64  # in one picture
+
+
+class Offered:
+    """The networks that are offered, by their names, and the threads that they compute in.
+
+    Args:
+        predictors: one or more; of two with one name, the second one carries the beginning of its digest too.
+        limits: of a request.
+    """
+
+    def __init__(self, predictors: Sequence[Predictor], limits: Limits) -> None:
+        self.limits = limits
+        self.predictors: dict[str, Predictor] = {}
+        for predictor in predictors:
+            name, weights = predictor.identity.name, predictor.identity.weights
+            if any((name, weights) == (each.identity.name, each.identity.weights) for each in self.predictors.values()):
+                raise ValueError(f"{name} is offered twice; name each model once")
+            if name in self.predictors:
+                name = f"{name} ({weights[:8]})"
+            self.predictors[name] = predictor
+        self.models = {name: Model.of(name, each.identity) for name, each in self.predictors.items()}
+        self.threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="answer")
+        self.under_way = 0
+        self.held = 0  # bytes of bodies
+
+    @contextlib.contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Let a request in, if there are not too many."""
+        if self.under_way >= self.limits.waiting:
+            raise Refused(429, f"there are {self.limits.waiting} requests waiting already; try again in a second")
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+    def answer(self, kind: str, body: bytes, wish: Wish) -> tuple[bytes, int]:
+        """Answer a request: the answer as JSON, and how many pictures were in it.
+
+        Raises:
+            Refused: it is not as it should be, or asks for what there is not.
+        """
+        pictures, wish = taken_apart(kind, body, wish, self.limits)
+        for name in wish.models:
+            if name not in self.predictors:
+                raise Refused(400, f"there is no model {printable(name)!r}; there are: {', '.join(self.predictors)}")
+        if wish.maps is not None and len(pictures) > 1:
+            raise Refused(400, f"maps are given for one image at a time, and these are {len(pictures)}")
+        chosen = [name for name in self.predictors if not wish.models or name in wish.models]
+        sizes, digits = self._digits(chosen, pictures, wish)
+        answers = [
+            Answer(self.models[name], _read(self.predictors[name], pictures, sizes, digits[name], wish))
+            for name in chosen
+        ]
+        return json.dumps(Answers(answers), default=vars, separators=(",", ":")).encode(), len(pictures)
+
+    def _digits(
+        self, chosen: Sequence[str], pictures: Sequence[Sent], wish: Wish
+    ) -> tuple[list[tuple[int, int]], dict[str, list[tuple[Digit, ...]]]]:
+        """The size of each picture, and the digits in it as each network takes them.
+
+        One picture after the other is decoded, searched and dropped: no more than one is held in full.
+        """
+        limits, started = self.limits, time.thread_time()
+        sizes: list[tuple[int, int]] = []
+        digits: dict[str, list[tuple[Digit, ...]]] = {name: [] for name in chosen}
+        pixels = count = length = 0
+        for number, sent in enumerate(pictures):
+            if time.thread_time() - started > limits.cpu_seconds:
+                raise Refused(
+                    413,
+                    f"the request needs more than the {limits.cpu_seconds:g} seconds of processor time that are "
+                    f"allowed, for {number} of {len(pictures)} pictures already; send smaller images or fewer",
+                )
+            try:
+                given = sent.content
+                grey = decode(given, most_pixels=limits.pixels) if isinstance(given, bytes) else given
+            except Unreadable as error:
+                raise Refused(400, f"{sent.where}{error}") from None
+            sizes.append((grey.shape[0], grey.shape[1]))
+            pixels += grey.size
+            if pixels > limits.all_pixels:
+                raise Refused(
+                    413,
+                    f"the images have more than the {limits.all_pixels:,} pixels that are allowed in one request; "
+                    "send them in several",
+                )
+            for name in chosen:
+                predictor = self.predictors[name]
+                found = _digits(predictor, sent, grey, number, wish.several)
+                digits[name].append(found)
+                count += len(found)
+                length += len(found) * _digit_bytes(predictor.identity, wish)
+            if count > limits.digits:
+                raise Refused(
+                    413,
+                    f"the images have more than the {limits.digits:,} digits that are read in one request, counted "
+                    "once for each model; send them in several",
+                )
+            if length > limits.answer:
+                raise Refused(
+                    413,
+                    f"the answer would be longer than the {limits.answer:,} bytes that are allowed; "
+                    "send the images in several requests, or without explain",
+                )
+        return sizes, digits
+
+
+def _digit_bytes(identity: Identity, wish: Wish) -> int:
+    """About how many bytes of JSON are written for one digit."""
+    height, width = identity.image_size
+    names = sum(len(json.dumps(name)) for name in identity.classes)
+    return 400 + names + 24 * len(identity.classes) + (4 * height * width if wish.explain else 0)
+
+
+def _read(
+    predictor: Predictor,
+    pictures: Sequence[Sent],
+    sizes: Sequence[tuple[int, int]],
+    found: Sequence[Sequence[Digit]],
+    wish: Wish,
+) -> list[Picture]:
+    """What one network reads in all pictures: all digits in one batch."""
+    named = iter(identified(predictor, [digit for digits in found for digit in digits]))
+    read = []
+    for sent, (height, width), digits in zip(pictures, sizes, found, strict=True):
+        reads = []
+        for number, digit in enumerate(digits):
+            maps = predictor.feature_maps(digit.image) if number == wish.maps else None
+            reads.append(
+                Read(
+                    **vars(next(named)),
+                    seen=digit.image.tolist() if wish.explain else None,
+                    maps=None if maps is None else [_layer(*each) for each in maps],
+                )
+            )
+        read.append(Picture(sent.name, width, height, reads))
+    return read
+
+
+def _digits(predictor: Predictor, sent: Sent, grey: Images, number: int, several: bool) -> tuple[Digit, ...]:
+    """The digits of a picture, as a network takes them; an array is one digit, unless it is empty."""
+    if isinstance(sent.content, bytes):
+        digits = predictor.read(grey, several=several).digits
+        if len(digits) > MOST_DIGITS:
+            raise Refused(
+                400,
+                f"files[{number}] has {len(digits)} separate pieces of ink, more than the {MOST_DIGITS} of one picture",
+            )
+        return digits
+    (height, width), size = grey.shape, predictor.identity.image_size
+    if (height, width) != size:
+        raise Refused(
+            400,
+            f"images[{number}] has {height} rows of {width} numbers; {predictor.identity.name} takes {size[0]} rows of "
+            f"{size[1]}. Other sizes can be sent as image files",
+        )
+    return (Digit(grey, Box(0, 0, width, height)),) if grey.any() else ()
+
+
+def _layer(name: str, maps: NDArray[np.float32]) -> Layer:
+    """Feature maps, (C, h, w), as shares of the largest of their numbers."""
+    channels, height, width = maps.shape
+    largest = float(maps.max())
+    shares = np.clip(maps / largest, 0, 1) if largest > 0 else np.zeros_like(maps)
+    return Layer(name, channels, height, width, largest, np.rint(shares * 255).astype(int).tolist())

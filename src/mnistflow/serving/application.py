@@ -1,0 +1,263 @@
+"""The application: an API for programs, and a page to draw on for people.
+
+Every answer to bad input is a 4xx with one line: ``{"error": "..."}``. What a request may cost is limited before it is
+paid: bytes while they are read, pixels before they are decoded, images before they are looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from importlib.resources import files
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import generate_latest as exposition
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mnistflow import __version__
+from mnistflow.recognition.predictor import Predictor
+from mnistflow.serving.answering import Offered
+from mnistflow.serving.middleware import Counts, Front, error_response
+from mnistflow.serving.parsing import Wish, printable
+from mnistflow.serving.schemas import Answers, Error, Health, Limits, Offer, Refused
+
+__all__ = ["app"]
+
+
+PAGES = {  # path: file of the page, and what it is
+    "/": ("draw.html", "text/html; charset=utf-8"),
+    "/docs": ("docs.html", "text/html; charset=utf-8"),
+    "/draw.js": ("draw.js", "text/javascript; charset=utf-8"),
+    "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+
+CHUNK = 128 * 1024
+
+
+DEFAULT = Limits()
+BODIES_HELD = 16  # times the limit of one, of all requests together
+
+
+def app(
+    predictors: Sequence[Predictor],
+    limits: Limits = DEFAULT,
+    hosts: Iterable[str] | None = None,
+    *,
+    allowed_hosts: Iterable[str] = (),
+    root_path: str = "",
+) -> ASGIApp:
+    """Make the application.
+
+    Args:
+        predictors: the networks that are offered, one or more.
+        limits: of a request.
+        hosts: names by which it may be called, beside IP addresses: a page from elsewhere that had its own name point
+            here would otherwise be of the same origin. ``None``: any.
+        allowed_hosts: further names, ``name`` or ``name:port``, that a reverse proxy is called by: pages that come from
+            there may ask this server even where the proxy sends another Host.
+        root_path: the path prefix of a reverse proxy, ``/proxy/8000`` say, whether the proxy passes it on or not.
+
+    Raises:
+        ValueError: a network is offered twice.
+    """
+    offered, counts = Offered(predictors, limits), Counts()
+    pages = {
+        path: (files("mnistflow.serving").joinpath("page", name).read_bytes(), kind)
+        for path, (name, kind) in PAGES.items()
+    }
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with offered.threads:
+            yield
+
+    api = FastAPI(
+        title="mnistflow",
+        version=__version__,
+        description="Reads handwritten digits.",
+        lifespan=lifespan,
+        root_path=root_path,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        responses={"4XX": {"model": Error, "description": "Bad input; one line says what was wrong."}},
+    )
+
+    @api.exception_handler(Refused)
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Refused)
+        return error_response(error.status, str(error))
+
+    @api.exception_handler(HTTPException)
+    async def no_such_place(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404:
+            return error_response(404, f"there is no {printable(request.url.path)} here; /docs names what there is")
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("allow", "other methods")
+            return error_response(405, f"{request.url.path} takes {allowed}, not {printable(request.method)}")
+        return error_response(error.status_code, str(error.detail))
+
+    @api.exception_handler(RequestValidationError)
+    async def not_as_declared(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where, said = ".".join(str(part) for part in first["loc"][1:]), first["msg"]
+        return error_response(422, f"{printable(where)}: {said}, not {printable(repr(first.get('input')))}")
+
+    @api.exception_handler(Exception)
+    async def broken(_: Request, __: Exception) -> Response:  # the exception itself goes to the log
+        return error_response(500, "the server made a mistake; its log says more")
+
+    @api.post(
+        "/predict",
+        response_model=Answers,
+        summary="Read pictures",
+        openapi_extra={"requestBody": _request_body()},
+    )
+    async def predict(
+        request: Request,
+        model: Annotated[list[str], Query(description="A model that is offered; again for another. Default: all")] = [],  # noqa: B006
+        explain: Annotated[bool, Query(description="Give what the network saw of each digit")] = False,
+        maps: Annotated[
+            int | None, Query(ge=0, description="Give the feature maps of the digit of this number")
+        ] = None,
+        several: Annotated[bool, Query(description="Whether there may be several digits in a picture")] = True,
+    ) -> Response:
+        """Read what is written in pictures: image files in a form, one image as the body, or arrays as JSON.
+
+        Image files may be of any size and colour, dark on light or light on dark; they are brought into the form of the
+        data that the network was trained on. Arrays are taken as they are.
+        """
+        wish = Wish(tuple(model), explain, maps, several)
+        with offered.admitted():
+            body = await _body(request, offered)
+            try:
+                answering = asyncio.get_running_loop().run_in_executor(
+                    offered.threads, offered.answer, request.headers.get("content-type", ""), body, wish
+                )
+                answer, pictures = await answering
+            finally:
+                offered.held -= len(body)
+        counts.pictures.inc(pictures)
+        return _Answered(answer, offered)
+
+    @api.get("/models", summary="What is offered")
+    async def models() -> Offer:
+        """The networks that are offered, and what a request may cost."""
+        return Offer(list(offered.models.values()), limits)
+
+    @api.get("/healthz", summary="Whether it answers")
+    async def health() -> Health:
+        """That the server answers, and with which networks."""
+        return Health("ok", list(offered.models), __version__)
+
+    @api.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        """Requests by path and status, how long they took, pictures read, and what the process uses."""
+        return Response(exposition(counts.registry), media_type=CONTENT_TYPE_LATEST)
+
+    def page(path: str) -> None:
+        content, kind = pages[path]
+
+        @api.get(path, include_in_schema=False)
+        async def show() -> Response:
+            return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+
+    for path in pages:
+        page(path)
+    allowed = frozenset(host.lower() for host in allowed_hosts)
+    return Front(api, counts, None if hosts is None else allowed.union(host.lower() for host in hosts), allowed)
+
+
+class _Answered(Response):
+    """An answer that is written as fast as its client reads it, and counts as held until then."""
+
+    def __init__(self, answer: bytes, offered: Offered) -> None:
+        super().__init__(answer, media_type="application/json")
+        self.offered = offered
+        offered.held += len(answer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - of its base class
+        answer = bytes(self.body)
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            for start in range(0, len(answer), CHUNK):
+                more = start + CHUNK < len(answer)
+                await send({"type": "http.response.body", "body": answer[start : start + CHUNK], "more_body": more})
+        finally:
+            self.offered.held -= len(answer)
+
+
+def _request_body() -> dict[str, Any]:
+    """What /predict takes, for its description."""
+    picture = {"type": "string", "format": "binary"}
+    form = {"type": "object", "properties": {"files": {"type": "array", "items": picture}}, "required": ["files"]}
+    pixel = {"type": "integer", "minimum": 0, "maximum": 255}
+    image = {"type": "array", "items": {"type": "array", "items": pixel}}
+    arrays = {
+        "type": "object",
+        "properties": {
+            "images": {
+                "type": "array",
+                "items": image,
+                "description": "each as large as the network takes, 0: background",
+            },
+            "model": {"type": "array", "items": {"type": "string"}},
+            "explain": {"type": "boolean"},
+            "maps": {"type": "integer", "minimum": 0},
+        },
+        "required": ["images"],
+    }
+    content = {"multipart/form-data": form, "image/*": picture, "application/json": arrays}
+    return {"required": True, "content": {kind: {"schema": schema} for kind, schema in content.items()}}
+
+
+async def _body(request: Request, offered: Offered) -> bytes:
+    """Read a body, no further than is allowed; what is read counts as held until the request is answered.
+
+    Raises:
+        Refused: it is too long, too slow, or one too many.
+    """
+    most = offered.limits.body
+    too_long = Refused(
+        413, f"the body is longer than the {most:,} bytes that are allowed; send smaller images or fewer"
+    )
+    declared = int(request.headers.get("content-length", "0"))  # the parser lets nothing but digits through
+    if declared > most and "expect" in request.headers:
+        raise too_long
+    body = bytearray()
+    read = 0
+    try:
+        async with asyncio.timeout(offered.limits.seconds):
+            async for chunk in request.stream():
+                read += len(chunk)
+                if read > most:  # what has been sent is taken, or the client would not see the answer
+                    offered.held -= len(body)
+                    body.clear()
+                    if read > 4 * most:
+                        break
+                elif offered.held + len(chunk) > BODIES_HELD * most:
+                    raise Refused(429, "there are too many large requests at once; try again in a second")
+                else:
+                    body += chunk
+                    offered.held += len(chunk)
+        if read > most:
+            raise too_long
+        return bytes(body)
+    except BaseException as error:
+        offered.held -= len(body)
+        if isinstance(error, TimeoutError):
+            raise Refused(408, f"the body did not come within {offered.limits.seconds:g} seconds") from None
+        if isinstance(error, ClientDisconnect):
+            raise Refused(400, "the client went away") from None  # nobody reads it
+        raise

@@ -1,0 +1,170 @@
+"""The models that can answer: that of this folder, files, recorded runs, and versions of the registered model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnistflow.config.params import load
+from mnistflow.config.paths import Paths
+from mnistflow.core.files import md5, read_json, sha256
+from mnistflow.export.formats import Source, onnx_of
+from mnistflow.pipeline.lockfile import Lock
+from mnistflow.recognition.graph import kept
+from mnistflow.recognition.predictor import Predictor
+
+if TYPE_CHECKING:  # mlflow takes seconds to import
+    from mnistflow.tracking import Found, Listed
+
+__all__ = ["open_predictor", "recorded", "source"]
+
+WEIGHTS, GRAPH = ".safetensors", ".onnx"  # what files of either kind end with
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a model besides its graph."""
+
+    name: str
+    test_accuracy: float | None
+    run: str | None
+
+
+def open_predictor(wanted: str | Path | None) -> Predictor:
+    """Open a model for answers, by its ONNX graph, which is made where there is none yet.
+
+    Args:
+        wanted: a file with weights or a graph; an MLflow run (its id or the beginning of it, its name, or the name of
+            its DVC experiment); ``models:/name@alias`` or ``models:/name/version``; None: the result in this folder.
+
+    Raises:
+        ValueError: there is no such model, it is damaged, or the store does not answer.
+    """
+    if wanted is not None and Path(wanted).suffix == GRAPH:
+        return Predictor(Path(wanted))
+    if wanted is not None and not _is_file(wanted):
+        return _of_run(str(wanted))
+    found = source(wanted)
+    known = _Known(found.name, found.test_accuracy, None)
+    return _opened(sha256(found.weights), [partial(_make, found.weights)], known)
+
+
+def source(wanted: str | Path | None) -> Source:
+    """The weights of a model.
+
+    Args:
+        wanted: as :func:`open_predictor` takes it, but no ONNX graph.
+
+    Raises:
+        ValueError: there is no such model, or the store does not answer.
+    """
+    if wanted is None:  # its run is not looked up: MLflow takes seconds to import
+        paths = Paths.load()
+        if not paths.weights.is_file():
+            raise ValueError("there is no model in this folder yet; `dvc repro` (or `make repro`) makes one")
+        train = read_json(paths.train_metrics, "model", "recipe")
+        return Source(paths.weights, f"{train['model']} · {train['recipe']}", _accuracy(paths))
+    if _is_file(wanted):
+        return Source(Path(wanted), Path(wanted).name, None)
+    from mnistflow import tracking  # here, because it takes seconds to import
+
+    found = _found(str(wanted))
+    weights = tracking.weights_of(load().tracking, found.id)
+    return Source(weights, found.name, found.metrics.get("test_accuracy"))
+
+
+def _is_file(wanted: str | Path) -> bool:
+    """Whether a file with weights is wanted, which is there then; otherwise it is a run or a version.
+
+    Raises:
+        ValueError: it is another file, or is not there.
+    """
+    path = Path(wanted)
+    if path.suffix == WEIGHTS:
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}")
+        return True
+    if path.suffix == GRAPH:
+        raise ValueError(f"{path} is a graph; weights, which end with {WEIGHTS}, are wanted")
+    if isinstance(wanted, Path) or path.exists():
+        raise ValueError(f"{path} is no model; weights end with {WEIGHTS} and ONNX graphs with {GRAPH}")
+    return False
+
+
+def recorded(limit: int = 50) -> list[Listed]:
+    """The complete runs in MLflow, the newest first, at most so many; of each its id opens it.
+
+    Raises:
+        ValueError: the store does not answer.
+    """
+    from mnistflow import tracking
+
+    return tracking.listed(load().tracking, limit)
+
+
+def _accuracy(paths: Paths) -> float | None:
+    """The test accuracy of the weights in this folder; None if what was evaluated were others."""
+    try:
+        evaluated = Lock.read().stage("evaluate").dependency(paths.weights)
+    except ValueError:
+        return None
+    if evaluated != md5(paths.weights):
+        return None
+    return float(str(read_json(paths.test_metrics, "accuracy")["accuracy"]))
+
+
+def _found(wanted: str) -> Found:
+    """A run that has a result, by its own name or by that of a version of the registered model."""
+    from mnistflow import tracking  # here, because it takes seconds to import
+
+    settings = load().tracking
+    run = tracking.run_of_version(settings, wanted) if wanted.startswith("models:/") else wanted
+    found = tracking.find(settings, run)
+    if tracking.tags.WEIGHTS not in found.tags:
+        raise ValueError(f"run {found.id} ({found.name}) is {found.status.lower()}: it has no result")
+    return found
+
+
+def _of_run(wanted: str) -> Predictor:
+    from mnistflow import tracking  # here, because it takes seconds to import
+
+    settings, found = load().tracking, _found(wanted)
+
+    def make(graph: Path) -> bool:
+        return _make(tracking.weights_of(settings, found.id), graph)
+
+    known = _Known(found.name, found.metrics.get("test_accuracy"), found.id)
+    return _opened(found.tags[tracking.tags.WEIGHTS], [partial(tracking.graph_of, settings, found.id), make], known)
+
+
+def _opened(weights: str, ways: Sequence[Callable[[Path], bool]], known: _Known) -> Predictor:
+    """Open the graph that is kept of weights, or what the first way to get one makes that is theirs.
+
+    Args:
+        weights: SHA-256 of their file.
+        ways: each writes a graph to a path, or says that there is none.
+        known: of the model.
+    """
+    graph, problem = kept(weights), f"there is no graph of the weights {weights}"
+    for way in (Path.is_file, *ways):
+        if not way(graph):
+            continue
+        try:
+            predictor = Predictor(graph, run=known.run, test_accuracy=known.test_accuracy, name=known.name)
+        except ValueError as error:  # damaged, or of another version
+            problem = str(error)
+            continue
+        if predictor.identity.weights == weights:
+            return predictor
+        problem = f"{graph} holds the graph of other weights, {predictor.identity.weights}"
+    raise ValueError(problem)
+
+
+def _make(weights: Path, graph: Path) -> bool:
+    print(f"mnistflow: making the ONNX graph of {weights}, once", file=sys.stderr, flush=True)
+    onnx_of(weights, graph)
+    return True

@@ -1,0 +1,148 @@
+"""What is asked and answered over HTTP, and what a request may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnistflow.recognition.answers import Named
+from mnistflow.recognition.predictor import Identity
+
+__all__ = [
+    "Answer",
+    "Answers",
+    "Error",
+    "Health",
+    "Images",
+    "Layer",
+    "Limits",
+    "Model",
+    "Offer",
+    "Picture",
+    "Read",
+    "Refused",
+]
+
+
+Images = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may cost, and how many of them there may be."""
+
+    body: int = 16 * 2**20  # bytes
+    pixels: int = 24_000_000  # of one picture
+    all_pixels: int = 240_000_000  # of all pictures in one request
+    images: int = 256  # in one request
+    digits: int = 2048  # read in one request, counted once for each network
+    answer: int = 8 * 2**20  # bytes
+    cpu_seconds: float = 20.0  # of processor time for one request
+    waiting: int = 128  # requests for answers at once, those that are computed included
+    seconds: float = 30.0  # for a client to send its request
+
+
+class Refused(ValueError):
+    """A request that is answered with a 4xx and one line."""
+
+    def __init__(self, status: int, line: str) -> None:
+        super().__init__(line)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a layer of convolutions answers to a digit."""
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    largest: float  # what 255 stands for
+    values: list[list[list[int]]]  # channels x height x width, 0 to 255
+
+
+@dataclass(frozen=True)
+class Read(Named):
+    """One digit, and what the network saw of it."""
+
+    seen: list[list[int]] | None  # with `explain`: what the network was given, 0 is background
+    maps: list[Layer] | None  # with `maps`: of the digit of that number
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is written in one picture, from left to right; nothing where it is empty."""
+
+    name: str | None  # of the file, where it has one
+    width: int
+    height: int
+    digits: list[Read]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which network it is."""
+
+    name: str
+    weights: str  # SHA-256 of the file of its weights
+    run: str | None  # in MLflow
+    test_accuracy: float | None
+    dataset: str
+    classes: list[str]
+    image_size: list[int]  # height, width
+
+    @classmethod
+    def of(cls, name: str, identity: Identity) -> Model:
+        """Describe a network that is offered under a name."""
+        return cls(
+            name=name,
+            weights=identity.weights,
+            run=identity.run,
+            test_accuracy=identity.test_accuracy,
+            dataset=identity.dataset,
+            classes=list(identity.classes),
+            image_size=list(identity.image_size),
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one network reads in the pictures, in their order."""
+
+    model: Model
+    pictures: list[Picture]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of the networks that were asked, in the order in which they are offered."""
+
+    answers: list[Answer]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The networks that are offered; without a choice, all of them are asked."""
+
+    models: list[Model]
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class Health:
+    """That it answers."""
+
+    status: Literal["ok"]
+    models: list[str]
+    version: str
+
+
+@dataclass(frozen=True)
+class Error:
+    """Why a request was refused."""
+
+    error: str
