@@ -108,6 +108,7 @@ def repro(folder: Path, *options: str) -> float:
 def run(command: list[str], folder: Path) -> float:
     """Run a command that must not fail; returns seconds."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
+    environment["PYTHONPATH"] = str(folder / "src")  # a clone runs its own code
     started = time.perf_counter()
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     taken = time.perf_counter() - started

@@ -15,7 +15,8 @@ from mnistflow import models
 from mnistflow.config.params import load
 from mnistflow.config.paths import Paths
 from mnistflow.core import devices
-from mnistflow.core.files import write_csv, write_json
+from mnistflow.core.documents import write_document
+from mnistflow.core.files import write_csv
 from mnistflow.core.tensors import read_split
 from mnistflow.evaluation import measures
 from mnistflow.models.inference import placed
@@ -42,8 +43,7 @@ def main() -> None:
 
     write_csv(paths.predictions, result.rows(test))
     write_csv(paths.robustness, robustness.rows())
-    figures = {**result.summary(), "robust_accuracy": robustness.accuracy, "shift_accuracies": shifts}
-    write_json(paths.test_metrics, {**figures, "device": device.type})
+    write_document(paths.test_metrics, result.scores(robustness, shifts, device.type))
     durations.note(
         durations.evaluation(paths.weights, params.evaluate.model_dump()),
         evaluate_seconds=seconds,

@@ -12,7 +12,7 @@ stage.begin()
 from mnistflow.config.params import load
 from mnistflow.config.paths import Paths
 from mnistflow.core import devices
-from mnistflow.core.files import write_json
+from mnistflow.core.documents import write_document
 from mnistflow.core.tensors import write_split
 from mnistflow.data import datasets, preprocessing
 
@@ -38,8 +38,8 @@ def main() -> None:
     for path, split in zip(files, splits, strict=True):
         write_split(path, split)
     summary = preprocessing.summary(*splits, published=published, files=files, device=device)
-    write_json(paths.data_metrics, summary)
-    if warning := preprocessing.leakage_warning(summary):
+    write_document(paths.data_metrics, summary)
+    if warning := summary.warning():
         print(f"preprocess: warning: {warning}")
 
 

@@ -11,12 +11,14 @@ stage.begin()
 
 import math
 from importlib.metadata import version
+from typing import Any
 
 from mnistflow import models, tracking
 from mnistflow.config.params import load
 from mnistflow.config.paths import Paths
 from mnistflow.core import devices
-from mnistflow.core.files import digest, md5, sha256, write_csv, write_json
+from mnistflow.core.documents import write_document
+from mnistflow.core.files import digest, md5, sha256, write_csv
 from mnistflow.core.tensors import read_split
 from mnistflow.models.inference import placed
 from mnistflow.pipeline import durations
@@ -25,7 +27,7 @@ from mnistflow.pipeline.code import code_digest
 from mnistflow.pipeline.progress import Display
 from mnistflow.training import diagnostics
 from mnistflow.training.assembly import assemble
-from mnistflow.training.history import Epoch
+from mnistflow.training.history import Epoch, Summary
 
 
 def main() -> None:
@@ -45,7 +47,7 @@ def main() -> None:
         models.start_from(model, block.architecture, start)
         print(f"train: starts from {start.resolve()}")
     training = assemble(model, train, generator, validation=validation, test=test, **recipe.arguments)
-    made = {
+    made: dict[str, Any] = {
         "device": device.type,
         "precision": training.precision,
         "threads": params.threads,
@@ -93,8 +95,12 @@ def main() -> None:
         write_csv(paths.history, history.epoch_rows())
         write_csv(paths.steps, history.step_rows())
         write_csv(paths.layers, layers + diagnostics.rows("end", model, train, training.plain_loss))
-        summary = {"model": params.model, "recipe": params.recipe, "parameters": models.parameter_count(model)}
-        write_json(paths.train_metrics, {**summary, **history.summary(), **made})
+        named: dict[str, Any] = {
+            "model": params.model,
+            "recipe": params.recipe,
+            "parameters": models.parameter_count(model),
+        }
+        write_document(paths.train_metrics, Summary(**named, **history.summary(), **made))
         seconds = [epoch.seconds for epoch in history.epochs]
         durations.note(md5(paths.weights), epochs=len(seconds), seconds=math.fsum(seconds), epoch_seconds=seconds)
         checkpoint.remove()

@@ -341,7 +341,10 @@ def serving(clean: Checkout, mnist_folder: Path, shared: Path) -> Checkout:
         for name, recipe in (("fast", "fast99"), ("mlp", "default")):
             _train(name, recipe, train, checkout.folder / f"{name}.safetensors")
         # Their graphs are made in a process that ends: a server that makes them keeps PyTorch in its memory.
-        program = "from mnistflow.serving.catalogue import open_predictor as open\nopen('fast.safetensors')\nopen('mlp.safetensors')"
+        program = (
+            "from mnistflow.serving.catalogue import open_predictor\n"
+            "open_predictor('fast.safetensors')\nopen_predictor('mlp.safetensors')"
+        )
         checkout.run(sys.executable, "-c", program, PYTHONPATH="src")
 
     return made_once(shared / "serving", make)

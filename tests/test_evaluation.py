@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from statistics import fmean
-from typing import Any
 
 import pytest
 import torch
@@ -31,7 +30,11 @@ from mnistflow.evaluation.measures import (
     shift_accuracies,
     speed,
 )
-from mnistflow.evaluation.scores import wilson
+from mnistflow.evaluation.scores import Scores, wilson
+
+
+def scored(result: Evaluation) -> Scores:
+    return result.scores(Robustness(result.accuracy), [], "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +71,10 @@ def test_figures_are_those_of_scikit_learn(result: Evaluation, network: nn.Modul
         assert figures.f1 == pytest.approx(2 * precision * recall / max(precision + recall, 1e-12), abs=1e-6)
         assert figures.images == sum(labels == number)
     report = classification_report(labels, predictions, output_dict=True, zero_division=0)
-    summary = result.summary()
-    assert summary["macro_f1"] == pytest.approx(report["macro avg"]["f1-score"], abs=1e-5)
-    assert summary["macro_recall"] == pytest.approx(report["macro avg"]["recall"], abs=1e-5)
-    assert summary["macro_precision"] == pytest.approx(report["macro avg"]["precision"], abs=1e-5)
+    scores = scored(result)
+    assert scores.macro_f1 == pytest.approx(report["macro avg"]["f1-score"], abs=1e-5)
+    assert scores.macro_recall == pytest.approx(report["macro avg"]["recall"], abs=1e-5)
+    assert scores.macro_precision == pytest.approx(report["macro avg"]["precision"], abs=1e-5)
 
 
 def test_the_label_is_among_the_two_likeliest(result: Evaluation, digits: Splits) -> None:
@@ -93,8 +96,8 @@ def test_the_interval_is_that_of_a_published_example() -> None:
 def test_the_interval_is_around_the_accuracy(result: Evaluation) -> None:
     low, high = result.interval
     assert 0 < low < result.accuracy < high < 1
-    summary = result.summary()
-    assert (summary["accuracy_low"], summary["accuracy_high"]) == (round(low, 6), round(high, 6))
+    scores = scored(result)
+    assert (scores.accuracy_low, scores.accuracy_high) == (round(low, 6), round(high, 6))
 
 
 def test_the_temperature_is_fitted_on_the_validation_split(
@@ -132,19 +135,19 @@ def test_without_a_validation_split_or_with_mse_there_is_no_temperature(network:
         evaluate(network, test, "cross_entropy", 100, none),
         evaluate(network, test, "mse", 100, validation),
     ):
-        summary = found.summary()
-        assert [summary[name] for name in ("temperature", "ece_scaled", "brier_scaled")] == [None, None, None]
+        scores = scored(found)
+        assert (scores.temperature, scores.ece_scaled, scores.brier_scaled) == (None, None, None)
         assert 0 < found.calibration.ece < 1
 
 
-def test_lists_of_the_summary_say_what_its_figures_do(result: Evaluation) -> None:
-    summary: Any = result.summary()
-    bins = summary["reliability"]
-    assert sum(each["images"] for each in bins) == summary["images"] == 360
-    assert sum(each["images"] * each["accuracy"] for each in bins) / 360 == pytest.approx(result.accuracy, abs=1e-5)
-    gaps = [each["images"] * abs(each["accuracy"] - each["confidence"]) for each in bins]
-    assert summary["ece"] == pytest.approx(sum(gaps) / 360, abs=1e-5)
-    assert all(each["low"] < each["confidence"] <= each["high"] for each in bins)
+def test_lists_say_what_the_figures_do(result: Evaluation) -> None:
+    scores = scored(result)
+    bins = scores.reliability
+    assert sum(each.images for each in bins) == scores.images == 360
+    assert sum(each.images * each.accuracy for each in bins) / 360 == pytest.approx(result.accuracy, abs=1e-5)
+    gaps = [each.images * abs(each.accuracy - each.confidence) for each in bins]
+    assert scores.ece == pytest.approx(sum(gaps) / 360, abs=1e-5)
+    assert all(each.low < each.confidence <= each.high for each in bins)
 
 
 def test_multiply_adds_are_those_counted_by_hand() -> None:
@@ -157,8 +160,8 @@ def test_multiply_adds_are_those_counted_by_hand() -> None:
 
 
 def test_what_a_network_costs_is_in_the_summary(result: Evaluation, network: nn.Module) -> None:
-    assert result.summary()["parameters"] == 784 * 32 + 32 + 32 * 10 + 10
-    assert result.summary()["multiply_adds"] == 784 * 32 + 32 * 10
+    assert scored(result).parameters == 784 * 32 + 32 + 32 * 10 + 10
+    assert scored(result).multiply_adds == 784 * 32 + 32 * 10
 
 
 def robust(network: nn.Module, split: Split, batch_size: int = 100) -> Robustness:

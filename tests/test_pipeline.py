@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import hashlib
 import html
 import io
 import json
@@ -26,7 +27,7 @@ from mnistflow.config.params import load
 from mnistflow.config.paths import Paths
 from mnistflow.core.files import read_csv, read_json, read_yaml
 from mnistflow.data import datasets
-from mnistflow.pipeline.code import rooms
+from mnistflow.pipeline.code import OBSERVERS, rooms
 from mnistflow.reports.report import FIGURES
 
 STAGES = ["check", "download", "preprocess", "train", "evaluate", "plot"]
@@ -195,6 +196,38 @@ def test_a_change_runs_only_what_depends_on_it(workspace: Checkout) -> None:
     assert ran(workspace.dvc("repro")) == ["check"]
     workspace.replace("params.yaml", "dpi: 50", "dpi: 60")
     assert ran(workspace.dvc("repro")) == ["check", "plot"]
+
+
+def test_a_comment_in_the_training_loop_trains_again_and_runs_nothing_else(recorded: Checkout) -> None:
+    def weights() -> str:
+        return hashlib.md5((recorded.folder / "models/model.safetensors").read_bytes()).hexdigest()
+
+    client = MlflowClient(f"sqlite:///{recorded.folder / 'mlflow.db'}")
+    before, (run,) = weights(), client.search_runs(["1"])
+    recorded.replace("src/mnistflow/training/loop.py", "import math", "import math  # a comment")
+    assert ran(recorded.dvc("repro")) == ["train"]
+    assert weights() == before
+    (same,) = client.search_runs(["1"])
+    assert (same.info.run_id, same.info.status) == (run.info.run_id, "FINISHED")
+    assert same.data == run.data
+
+
+@pytest.mark.parametrize("room", sorted(OBSERVERS))
+def test_a_change_of_an_observer_runs_nothing(room: str, workspace: Checkout) -> None:
+    for file in (workspace.folder / "src" / "mnistflow" / room).glob("*.py"):
+        file.write_text(file.read_text(encoding="utf-8") + "# changed\n", encoding="utf-8")
+    assert ran(workspace.dvc("repro")) == []
+
+
+def test_weights_that_come_out_the_same_in_another_store_are_recorded_there(recorded: Checkout, tmp_path: Path) -> None:
+    """DVC has no reason then to run the stage that records a result."""
+    recorded.replace("src/mnistflow/training/loop.py", "import math", "import math  # a comment")
+    store = f"sqlite:///{tmp_path / 'other.db'}"
+    assert ran(recorded.dvc("repro", MLFLOW_TRACKING_URI=store)) == ["train"]
+    client = MlflowClient(store)
+    (run,) = client.search_runs(["1"])
+    assert run.info.status == "FINISHED"
+    assert "test_accuracy" in run.data.metrics
 
 
 def test_a_recipe_without_validation_that_reports_on_the_test_split(workspace: Checkout) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from mnistflow.core.tensors import Split
 from mnistflow.data import datasets, preprocessing
 from mnistflow.data.datasets import LabelledImages, Published
+from mnistflow.data.summary import LEAKAGE
 
 CPU = torch.device("cpu")
 
@@ -84,7 +85,7 @@ def test_the_test_images_are_known_by_what_they_were(tmp_path: Path) -> None:
         train = images(100)
         splits = prepared(train, test, **changes)
         published = Published(train, test, ("a", "b", "c"))
-        return preprocessing.summary(*splits, published=published, files=[], device=CPU)["test_digest"]
+        return preprocessing.summary(*splits, published=published, files=[], device=CPU).test_digest
 
     test = images(30, seed=1)
     first = digest_of(test)
@@ -96,9 +97,11 @@ def test_the_test_images_are_known_by_what_they_were(tmp_path: Path) -> None:
 def test_identical_images_across_splits_and_classes_are_counted() -> None:
     train, test = images(100), images(30, seed=1)
     splits = prepared(train, test)
-    clean = preprocessing.leakage(splits[0], splits[1], Published(train, test, ("a", "b", "c")))
+    published = Published(train, test, ("a", "b", "c"))
+    clean = preprocessing.leakage(splits[0], splits[1], published)
     assert clean == {"test_duplicates": 0, "leakage": 0.0, "validation_duplicates": 0, "label_conflicts": 0}
-    assert preprocessing.leakage_warning(clean) is None
+    assert tuple(clean) == LEAKAGE
+    assert preprocessing.summary(*splits, published=published, files=[], device=CPU).warning() is None
 
     trained, held_out = splits[0].indices[:3], splits[1].indices[:2]
     pixels, tested = train.images.clone(), test.images.clone()
@@ -107,14 +110,15 @@ def test_identical_images_across_splits_and_classes_are_counted() -> None:
     train = LabelledImages(pixels, torch.zeros(100, dtype=torch.long))
     test = LabelledImages(tested, torch.tensor([0, 0, 0, 1] + [0] * 26))
     splits = (splits[0], splits[1], splits[2])
-    measured = preprocessing.leakage(splits[0], splits[1], Published(train, test, ("a", "b")))
+    published = Published(train, test, ("a", "b"))
+    measured = preprocessing.leakage(splits[0], splits[1], published)
     assert measured == {
         "test_duplicates": 4,
         "leakage": round(4 / 30, 6),
         "validation_duplicates": 2,
         "label_conflicts": 5,  # the four and the training image: one of them has another label
     }
-    assert preprocessing.leakage_warning(measured) == (
+    assert preprocessing.summary(*splits, published=published, files=[], device=CPU).warning() == (
         "4 test images are identical to training images; 2 validation images are identical to training images; "
         "5 images are identical to one of another class"
     )

@@ -12,7 +12,7 @@ from mnistflow.evaluation.scores import Bin, ClassScores, Corrupted, Scores, rea
 
 
 def document() -> dict[str, Any]:
-    numbers: dict[str, Any] = {field.name: 0.5 for field in fields(Scores)}
+    numbers: dict[str, Any] = {field.name: 0.5 for field in fields(Scores)} | {"parameters": 7, "multiply_adds": 9}
     return {
         **numbers,
         "images": 4,
@@ -21,6 +21,7 @@ def document() -> dict[str, Any]:
         "confusion": [[1, 1], [0, 2]],
         "reliability": [{"low": 0.8, "high": 1.0, "images": 4, "confidence": 0.9, "accuracy": 0.75}],
         "shift_accuracies": [],
+        "device": "cpu",
     }
 
 

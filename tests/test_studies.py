@@ -11,10 +11,13 @@ from conftest import ROOT
 from mnistflow.checks import problems
 from mnistflow.cli.output import markdown_table
 from mnistflow.config.forms import ParamsError
+from mnistflow.core.documents import read_document
 from mnistflow.core.files import read_yaml
+from mnistflow.evaluation.scores import read_scores
 from mnistflow.experiments import studies, tables
 from mnistflow.experiments.results import Result
 from mnistflow.experiments.studies import Study
+from mnistflow.training.history import Summary
 
 NAMES = sorted(path.stem for path in (ROOT / "studies").glob("*.yaml"))
 CODE = ("abc", "def")
@@ -154,6 +157,9 @@ def test_an_unknown_study_is_named(folder: Path) -> None:
 # Results
 
 
+SCORES = read_scores(ROOT / "metrics" / "evaluate.json")
+
+
 def result(study: Study, entry: int, seed: int, accuracy: float) -> Result:
     layers = [
         {"moment": moment, "layer": layer, "dead_units": dead, "units": units, "gradient_norm": norm}
@@ -165,8 +171,10 @@ def result(study: Study, entry: int, seed: int, accuracy: float) -> Result:
         commit="0" * 40,
         chosen=dict(study.entries[entry].experiments[seed].chosen),
         code=CODE,
-        train={"epochs": 2, "kept_epoch": 2, "val_accuracy": None},
-        test={"accuracy": accuracy, "shift_accuracies": [accuracy - 0.1, accuracy - 0.3]},
+        train=replace(
+            read_document(ROOT / "metrics" / "train.json", Summary), epochs=2, kept_epoch=2, val_accuracy=None
+        ),
+        test=replace(SCORES, accuracy=accuracy, shift_accuracies=(accuracy - 0.1, accuracy - 0.3)),
         history=[{"test_accuracy": "0.5", "val_accuracy": ""}, {"test_accuracy": str(accuracy), "val_accuracy": ""}],
         layers=layers,
         weights=f"md5-{entry}-{seed}",

@@ -21,6 +21,7 @@ from mnistflow.config.paths import Paths
 from mnistflow.core.files import digest, named_path, project_root, read_yaml
 from mnistflow.data import datasets
 from mnistflow.data.datasets import DATASETS, Dataset
+from mnistflow.evaluation.gates import gate_problems
 from mnistflow.pipeline.code import code_digest
 
 if TYPE_CHECKING:  # torch takes seconds to import, and most of what is checked does not need it
@@ -68,8 +69,7 @@ def document_problems(document: JsonValue) -> list[str]:
                 built.add(block, given, count)
         parameters = count if wanted else parameters
     if chosen is not None:
-        if "robustness" not in chosen.evaluate.model_fields_set:  # DVC would say so after deleting outputs
-            found.append("evaluate.robustness: is missing; write true, or false (it may be from an older version)")
+        found += gate_problems(chosen.evaluate.gates)
         found += _tracking_problems(chosen.tracking)
         found += _device_problems(chosen)
         if not found and image_shape is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import cast
 
 from mnistflow.cli.output import paths_with_result
 from mnistflow.config.params import load
-from mnistflow.core.files import read_json
+from mnistflow.core.documents import read_document
+from mnistflow.data.summary import DataSummary
+from mnistflow.evaluation.scores import read_scores
+from mnistflow.training.history import Summary
 
 __all__ = ["gate", "report", "show", "verify"]
 
@@ -30,23 +32,19 @@ Next:
 def show() -> None:
     """Print the result in this folder, and what to try next."""
     paths = paths_with_result()
-    data = read_json(paths.data_metrics, "dataset")
-    train = read_json(
-        paths.train_metrics, "model", "recipe", "parameters", "epochs", "kept_epoch", "val_accuracy", "device"
-    )
-    test = read_json(paths.test_metrics, "accuracy", "loss", "images")
-    accuracy, images = float(cast(float, test["accuracy"])), int(cast(int, test["images"]))
+    data, train = read_document(paths.data_metrics, DataSummary), read_document(paths.train_metrics, Summary)
+    scores = read_scores(paths.test_metrics)
+    wrong = round(scores.images * (1 - scores.accuracy))
     lines = {
-        "test accuracy": f"{accuracy:.2%} ({round(images * (1 - accuracy)):,} of {images:,} wrong), "
-        f"mean loss {test['loss']:.4f}",
+        "test accuracy": f"{scores.accuracy:.2%} ({wrong:,} of {scores.images:,} wrong), mean loss {scores.loss:.4f}",
         "validation accuracy": "not monitored"
-        if train["val_accuracy"] is None
-        else f"{train['val_accuracy']:.2%} after epoch {train['kept_epoch']} of {train['epochs']}",
-        "network": f"{train['parameters']:,} parameters, trained on {train['device']}",
+        if train.val_accuracy is None
+        else f"{train.val_accuracy:.2%} after epoch {train.kept_epoch} of {train.epochs}",
+        "network": f"{train.parameters:,} parameters, trained on {train.device}",
         "weights": str(paths.weights),
         "figures": f"{paths.figures}{os.sep}*.png",
     }
-    print(f"\n{train['model']} · {train['recipe']} on {data['dataset']}")
+    print(f"\n{train.model} · {train.recipe} on {data.dataset}")
     for name, text in lines.items():
         print(f"  {name:<20} {text}")
     activate = os.path.relpath(Path(sys.prefix, "bin", "activate"))
@@ -61,7 +59,8 @@ def gate() -> None:
     from mnistflow.evaluation import gates
 
     paths = paths_with_result()
-    verdicts = gates.judge(load().evaluate.gates, {**read_json(paths.data_metrics), **read_json(paths.test_metrics)})
+    leakage = read_document(paths.data_metrics, DataSummary).leakage
+    verdicts = gates.judge(load().evaluate.gates, read_scores(paths.test_metrics), leakage)
     if not verdicts:
         print("no gate is set; evaluate.gates in params.yaml has those there are")
         return

@@ -22,7 +22,6 @@ __all__ = [
     "Augment",
     "Download",
     "Evaluate",
-    "Gates",
     "ModelBlock",
     "Name",
     "Params",
@@ -41,6 +40,7 @@ __all__ = [
 
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Gate = Annotated[str, StringConstraints(pattern=r"^(min|max)_[a-z0-9_]+$")]
 Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -129,19 +129,6 @@ class Train(Block):
     init_from: str | None  # a weights file, or the id of a run; null: fresh weights
 
 
-class Gates(Block):
-    """What figures of the test split a result must come to; null: anything will do."""
-
-    min_accuracy: WholeShare | None = None
-    max_loss: Annotated[float, Field(ge=0)] | None = None
-    min_macro_f1: WholeShare | None = None
-    min_class_recall: WholeShare | None = None  # of the worst class
-    max_ece: WholeShare | None = None
-    max_brier: Annotated[float, Field(ge=0, le=2)] | None = None
-    min_robust_accuracy: WholeShare | None = None
-    max_leakage: WholeShare | None = None  # the share of test images that are identical to a training image
-
-
 class Evaluate(Block):
     """Measuring the trained network on the test split."""
 
@@ -149,8 +136,10 @@ class Evaluate(Block):
     threads: Threads
     batch_size: Count
     max_shift: Annotated[int, Field(ge=0, le=100)]  # also measured on images moved by up to so many pixels
-    robustness: bool = False  # also measured on corrupted images
-    gates: Gates = Gates()
+    robustness: bool  # also measured on corrupted images
+    # What figures of a result must come to, by name: min_accuracy, say; null: anything will do. Which there are, the
+    # figures that are measured decide (mnistflow.evaluation.gates).
+    gates: dict[Gate, Annotated[float, Field(ge=0)] | None] = Field(default_factory=dict)
 
 
 class Plot(Block):
@@ -213,9 +202,8 @@ class Params(Block):
         """What the chosen result rests on, flattened to dotted paths.
 
         Left out are the blocks that were not chosen, and what changes no figure: where files come from, what is
-        reported while waiting, how figures are drawn, where runs are recorded, what figures must come to, and
-        robustness where it is not measured. So are the devices that the weights rest on, because ``auto`` says
-        nothing: the record names those that were taken.
+        reported while waiting, how figures are drawn, where runs are recorded, and what figures must come to. So are
+        the devices that the weights rest on, because ``auto`` says nothing: the record names those that were taken.
         """
         tree = self.model_dump(include={"seed", "dataset", "model", "recipe"})
         tree["datasets"] = {self.dataset: {k: v for k, v in self.dataset_arguments.items() if k != "path"}}
@@ -223,9 +211,7 @@ class Params(Block):
         tree["recipes"] = {self.recipe: self.recipe_block.model_dump()}
         tree["preprocess"] = self.preprocess.model_dump(exclude={"device"})
         tree["train"] = {"threads": self.threads}
-        # As results were found before there were these keys.
-        left_out = {"gates"} if self.evaluate.robustness else {"gates", "robustness"}
-        tree["evaluate"] = self.evaluate.model_dump(exclude=left_out)
+        tree["evaluate"] = self.evaluate.model_dump(exclude={"gates"})
         return dict(leaves(tree))
 
 
@@ -303,6 +289,6 @@ def _contradictions(params: Params) -> list[str]:
     normalize = params.preprocess.normalize
     if isinstance(normalize, list) and normalize[1] < 1e-6:
         found.append(f"preprocess.normalize: the standard deviation must be at least 1e-6, not {normalize[1]}")
-    if params.evaluate.gates.min_robust_accuracy is not None and not params.evaluate.robustness:
+    if params.evaluate.gates.get("min_robust_accuracy") is not None and not params.evaluate.robustness:
         found.append("evaluate.gates.min_robust_accuracy: needs evaluate.robustness: true; write that, or null here")
     return found

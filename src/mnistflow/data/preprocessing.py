@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from mnistflow.core.files import digest, sha256
 from mnistflow.core.tensors import Inputs, Split
 from mnistflow.data.datasets import LabelledImages, Published
 from mnistflow.data.splits import stratified
+from mnistflow.data.summary import DataSummary
 
 __all__ = ["moments", "prepare", "summary"]
 
@@ -93,7 +94,7 @@ def summary(
     published: Published,
     files: Sequence[Path],
     device: torch.device,
-) -> dict[str, object]:
+) -> DataSummary:
     """What the preprocess stage did, for its metrics file.
 
     Args:
@@ -104,22 +105,22 @@ def summary(
         files: the three as written.
         device: that computed them.
     """
-    return {
-        "dataset": train.inputs.dataset,
-        "train_images": len(train),
-        "validation_images": len(validation),
-        "test_images": len(test),
-        "mean": train.inputs.mean,
-        "std": train.inputs.std,
-        "device": device.type,
-        "digest": digest({path.stem: sha256(path) for path in files}),
+    return DataSummary(
+        dataset=train.inputs.dataset,
+        train_images=len(train),
+        validation_images=len(validation),
+        test_images=len(test),
+        mean=train.inputs.mean,
+        std=train.inputs.std,
+        device=device.type,
+        digest=digest({path.stem: sha256(path) for path in files}),
         # Of the images as they were before they were normalised: the same whatever the seed.
-        "test_digest": _digest(published.test),
+        test_digest=_digest(published.test),
         **leakage(train, validation, published),
-    }
+    )
 
 
-def leakage(train: Split, validation: Split, published: Published) -> dict[str, int | float]:
+def leakage(train: Split, validation: Split, published: Published) -> dict[str, Any]:
     """Count identical images where there should be none: a test image that was trained on says nothing.
 
     Images are compared by their pixels as they were published.
@@ -146,17 +147,6 @@ def leakage(train: Split, validation: Split, published: Published) -> dict[str, 
         "validation_duplicates": _shared(held_out, training),
         "label_conflicts": sum(classes[image] > 1 for image in both),
     }
-
-
-def leakage_warning(measured: Mapping[str, object]) -> str | None:
-    """One line about the images that :func:`leakage` counted; None if there is none to warn of."""
-    kinds = {
-        "test_duplicates": "test images are identical to training images",
-        "validation_duplicates": "validation images are identical to training images",
-        "label_conflicts": "images are identical to one of another class",
-    }
-    counted = [f"{measured[name]:,} {kind}" for name, kind in kinds.items() if measured[name]]
-    return "; ".join(counted) or None
 
 
 def _fingerprints(images: Tensor) -> list[bytes]:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
 
-from mnistflow.config.params import Gates
+from mnistflow.config.forms import nearest
+from mnistflow.evaluation.scores import METRICS, Scores
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["LIMITS", "Verdict", "gate_problems", "judge"]
+
+SIDES = {"higher": "min", "lower": "max"}
+# Every gate, and the largest limit that makes sense; None: any.
+LIMITS: dict[str, float | None] = {
+    **{f"{SIDES[metric.better]}_{name}": metric.most for name, metric in METRICS.items() if metric.better},
+    "min_class_recall": 1.0,
+    "max_leakage": 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -30,35 +38,38 @@ class Verdict:
         return f"{wanted}: {'passed' if self.passed else 'FAILED'} by {abs(self.value - self.limit):.2g}"
 
 
-def judge(gates: Gates, figures: Mapping[str, object]) -> list[Verdict]:
+def gate_problems(gates: Mapping[str, float | None]) -> list[str]:
+    """What is wrong with evaluate.gates; one line per mistake, beginning with its dotted path."""
+    problems = []
+    for gate, limit in gates.items():
+        if gate not in LIMITS:
+            problems.append(f"evaluate.gates.{gate}: unknown key; {nearest(gate, LIMITS)}")
+        elif limit is not None and (most := LIMITS[gate]) is not None and limit > most:
+            problems.append(f"evaluate.gates.{gate}: expected a number from 0 to {most:g}, or null; got {limit:g}")
+    return problems
+
+
+def judge(gates: Mapping[str, float | None], scores: Scores, leakage: float) -> list[Verdict]:
     """Hold the figures of a result against the gates that are set.
 
     Args:
         gates: those that are null say nothing.
-        figures: what preprocess.json and evaluate.json hold.
+        scores: of the result.
+        leakage: the share of test images that are identical to a training image.
 
     Raises:
-        ValueError: a figure that is asked for is not there.
+        ValueError: a figure that is asked for was not measured.
     """
-    limits = {gate: limit for gate, limit in gates.model_dump().items() if limit is not None}
-    return [Verdict(gate, _figure(gate, figures), limit) for gate, limit in limits.items()]
-
-
-def _figure(gate: str, test: Mapping[str, object]) -> float:
-    figure = gate.partition("_")[2]
-    value = _worst_recall(test) if figure == "class_recall" else test.get(figure)
-    if not isinstance(value, int | float):
-        raise ValueError(
-            f"evaluate.gates.{gate}: the result in this folder has no {figure}, it may be from before it was measured; "
-            "`dvc repro` makes it anew, or write null"
-        )
-    return float(value)
-
-
-def _worst_recall(test: Mapping[str, object]) -> float | None:
-    """Of the classes that have test images; that of the others is 0 whatever the network does."""
-    try:
-        classes = cast("list[dict[str, float]]", test["classes"])
-        return min((each["recall"] for each in classes if each["images"]), default=None)
-    except (KeyError, TypeError):  # said by the caller, as of any figure that is not there
-        return None
+    verdicts = []
+    for gate, limit in gates.items():
+        if limit is None:
+            continue
+        figure = gate.partition("_")[2]
+        value = leakage if figure == "leakage" else getattr(scores, figure)
+        if value is None:
+            raise ValueError(
+                f"evaluate.gates.{gate}: the result in this folder has no {figure}, it was not measured; write null, "
+                "or have it measured: evaluate.robustness for robust_accuracy, a validation split for scaled figures"
+            )
+        verdicts.append(Verdict(gate, float(value), limit))
+    return verdicts

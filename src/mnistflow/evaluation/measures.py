@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, median
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mnistflow.core.tensors import Split
 from mnistflow.evaluation.calibration import Calibration, calibration, fit_temperature
 from mnistflow.evaluation.corruptions import CORRUPTIONS, corrupted
-from mnistflow.evaluation.scores import ClassScores, Corrupted, class_scores, wilson
+from mnistflow.evaluation.scores import Bin, ClassScores, Corrupted, Scores, class_scores, wilson
 from mnistflow.models import parameter_count
 from mnistflow.models.inference import confusion_counts, layer_outputs, logits_of
 from mnistflow.models.losses import LossName, make_loss, probabilities
@@ -53,35 +53,41 @@ class Evaluation:
     predictions: Tensor  # (N,) int64
     probabilities: Tensor  # (N, classes) float32
 
-    def summary(self) -> dict[str, object]:
-        """Everything but the single predictions."""
+    def scores(self, robustness: Robustness, shift_accuracies: Sequence[float], device: str) -> Scores:
+        """What evaluate.json holds: everything but the single predictions.
+
+        Args:
+            robustness: on corrupted images.
+            shift_accuracies: on images moved by 1, 2, ... pixels.
+            device: the kind of device that computed it.
+        """
         figures, scaled = self.classes, self.scaled
-        return {
-            "accuracy": self.accuracy,
-            "accuracy_low": round(self.interval[0], 6),
-            "accuracy_high": round(self.interval[1], 6),
-            "top2_accuracy": self.top2_accuracy,
-            "loss": round(self.loss, 6),
-            "macro_precision": round(fmean(each.precision for each in figures), 6),
-            "macro_recall": round(fmean(each.recall for each in figures), 6),
-            "macro_f1": round(fmean(each.f1 for each in figures), 6),
-            "ece": round(self.calibration.ece, 6),
-            "brier": round(self.calibration.brier, 6),
-            "temperature": None if self.temperature is None else round(self.temperature, 6),
-            "ece_scaled": None if scaled is None else round(scaled.ece, 6),
-            "brier_scaled": None if scaled is None else round(scaled.brier, 6),
-            "parameters": self.parameters,
-            "multiply_adds": self.multiply_adds,
-            "images": sum(each.images for each in figures),
-            # Lists, which DVC leaves out of its tables: forty columns more would hide the figures above.
-            "classes": [
-                {"class" if key == "name" else key: value for key, value in asdict(each).items()} for each in figures
-            ],
-            "confusion": self.confusion,
-            "reliability": [
-                {name: round(value, 6) for name, value in asdict(each).items()} for each in self.calibration.bins
-            ],
-        }
+        return Scores(
+            accuracy=self.accuracy,
+            accuracy_low=round(self.interval[0], 6),
+            accuracy_high=round(self.interval[1], 6),
+            top2_accuracy=self.top2_accuracy,
+            loss=round(self.loss, 6),
+            macro_precision=round(fmean(each.precision for each in figures), 6),
+            macro_recall=round(fmean(each.recall for each in figures), 6),
+            macro_f1=round(fmean(each.f1 for each in figures), 6),
+            ece=round(self.calibration.ece, 6),
+            brier=round(self.calibration.brier, 6),
+            temperature=None if self.temperature is None else round(self.temperature, 6),
+            ece_scaled=None if scaled is None else round(scaled.ece, 6),
+            brier_scaled=None if scaled is None else round(scaled.brier, 6),
+            parameters=self.parameters,
+            multiply_adds=self.multiply_adds,
+            images=sum(each.images for each in figures),
+            classes=figures,
+            confusion=tuple(map(tuple, self.confusion)),
+            reliability=tuple(
+                Bin(*(round(value, 6) for value in vars(each).values())) for each in self.calibration.bins
+            ),
+            robust_accuracy=robustness.accuracy,
+            shift_accuracies=tuple(shift_accuracies),
+            device=device,
+        )
 
     def rows(self, split: Split) -> list[dict[str, object]]:
         """A row for each image: its place in the original file, label, prediction and the probability of that."""

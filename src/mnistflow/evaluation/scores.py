@@ -1,23 +1,65 @@
-"""What the evaluate stage measures, and reading it back from its files."""
+"""What the evaluate stage measures: evaluate.json and robustness.csv, and how each figure is shown and recorded.
+
+A new metric is a field of :class:`Scores`, and the line in :mod:`mnistflow.evaluation.measures` that computes it; file,
+gate, MLflow, comparison and report follow.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, cast
+from typing import Annotated, Literal, get_type_hints
 
-from mnistflow.core.files import read_csv, read_json
+from mnistflow.core.documents import read_document
+from mnistflow.core.files import read_csv
 
-__all__ = ["Bin", "ClassScores", "Corrupted", "Scores", "class_scores", "read_robustness", "read_scores", "wilson"]
+__all__ = [
+    "METRICS",
+    "Bin",
+    "ClassScores",
+    "Corrupted",
+    "Metric",
+    "Scores",
+    "class_scores",
+    "read_robustness",
+    "read_scores",
+    "recorded",
+    "wilson",
+]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a figure is shown and recorded."""
+
+    label: str  # for people
+    form: str  # as :meth:`str.format` takes it
+    better: Literal["higher", "lower"] | None  # the side that a gate may demand; None: there is no gate for it
+    most: float | None  # the largest value that it can have
+    name: str  # in MLflow
+    is_shown: bool  # in the comparison of runs, and at the top of the report
+
+
+def metric(
+    label: str,
+    form: str = "{:.2%}",
+    *,
+    better: Literal["higher", "lower"] | None = None,
+    most: float | None = 1.0,
+    name: str = "",
+    is_shown: bool = True,
+) -> Metric:
+    """How a figure is shown and recorded: as ``test_`` and its field's name, unless it has another."""
+    return Metric(label, form, better, most, name, is_shown)
 
 
 @dataclass(frozen=True)
 class ClassScores:
     """How one class fared; its figures from 0 to 1, and 0 where there is nothing to divide by."""
 
-    name: str
+    name: str = field(metadata={"key": "class"})
     precision: float
     recall: float
     f1: float
@@ -39,26 +81,53 @@ class Bin:
 class Scores:
     """What evaluate.json holds; None: not measured. Shares and probabilities from 0 to 1."""
 
-    accuracy: float
-    accuracy_low: float  # of its 95 % interval
-    accuracy_high: float
-    top2_accuracy: float
-    loss: float
-    macro_precision: float
-    macro_recall: float
-    macro_f1: float
+    accuracy: Annotated[float, metric("test accuracy", better="higher")]
+    accuracy_low: Annotated[float, metric("accuracy, lower end of its 95 % interval", is_shown=False)]
+    accuracy_high: Annotated[float, metric("accuracy, upper end of its 95 % interval", is_shown=False)]
+    top2_accuracy: Annotated[float, metric("right with two guesses", better="higher", is_shown=False)]
+    loss: Annotated[float, metric("mean loss", "{:.4f}", better="lower", most=None)]
+    macro_precision: Annotated[float, metric("precision, mean over classes", better="higher", is_shown=False)]
+    macro_recall: Annotated[float, metric("recall, mean over classes", better="higher", is_shown=False)]
+    macro_f1: Annotated[float, metric("F1, mean over classes", "{:.4f}", better="higher")]
+    # Expected calibration error; scaled: at the temperature that fits the validation split.
+    ece: Annotated[float, metric("calibration error", "{:.4f}", better="lower")]
+    brier: Annotated[float, metric("Brier score", "{:.4f}", better="lower", most=2.0, is_shown=False)]
+    temperature: Annotated[float | None, metric("temperature", "{:.3f}", most=None, name="temperature", is_shown=False)]
+    ece_scaled: Annotated[float | None, metric("calibration error, scaled", "{:.4f}", better="lower", is_shown=False)]
+    brier_scaled: Annotated[
+        float | None, metric("Brier score, scaled", "{:.4f}", better="lower", most=2.0, is_shown=False)
+    ]
+    parameters: Annotated[int, metric("parameters", "{:,.0f}", most=None, name="parameters")]
+    multiply_adds: Annotated[int, metric("multiply-adds an image", "{:,.0f}", most=None, name="multiply_adds")]
     images: int
-    ece: float  # expected calibration error
-    brier: float
-    temperature: float | None  # that fits the probabilities to the validation split
-    ece_scaled: float | None  # with that temperature
-    brier_scaled: float | None
-    robust_accuracy: float | None  # mean over corruptions and strengths
-    parameters: int
-    multiply_adds: int  # of one image
+    # Lists, which DVC leaves out of its tables: forty columns more would hide the figures above.
     classes: tuple[ClassScores, ...]
     confusion: tuple[tuple[int, ...], ...]  # [label][prediction]: images
     reliability: tuple[Bin, ...]
+    # The mean over corruptions and strengths.
+    robust_accuracy: Annotated[float | None, metric("accuracy on corrupted images", better="higher")]
+    shift_accuracies: tuple[float, ...]  # moved by 1, 2, ... pixels
+    device: str
+
+    @property
+    def class_recall(self) -> float | None:
+        """Of the worst class that has test images."""
+        return min((each.recall for each in self.classes if each.images), default=None)
+
+
+METRICS: dict[str, Metric] = {
+    name: replace(note, name=note.name or f"test_{name}")
+    for name, kind in get_type_hints(Scores, include_extras=True).items()
+    for note in getattr(kind, "__metadata__", ())
+    if isinstance(note, Metric)
+}
+"""The metrics among the fields of :class:`Scores`, by their names there."""
+
+
+def recorded(scores: Scores) -> dict[str, float]:
+    """The metrics that were measured, by their names in MLflow."""
+    values = {metric.name: getattr(scores, name) for name, metric in METRICS.items()}
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -111,35 +180,11 @@ def read_scores(path: Path) -> Scores:
     Raises:
         ValueError: the file is missing or damaged.
     """
-    names = [field.name for field in fields(Scores)]
-    tree = cast("dict[str, Any]", read_json(path, *names))
-    lists = ("classes", "confusion", "reliability")
-    maybe = ("temperature", "ece_scaled", "brier_scaled", "robust_accuracy")
-    try:
-        scores = Scores(
-            **{name: _number(tree[name], name in maybe) for name in names if name not in lists},
-            classes=tuple(
-                ClassScores(str(row["class"]), *(_number(row[key]) for key in ("precision", "recall", "f1", "images")))
-                for row in tree["classes"]
-            ),
-            confusion=tuple(tuple(map(_number, row)) for row in tree["confusion"]),
-            reliability=tuple(
-                Bin(*(_number(row[key]) for key in ("low", "high", "images", "confidence", "accuracy")))
-                for row in tree["reliability"]
-            ),
-        )
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged: {error}; `dvc repro` makes it anew") from error
+    scores = read_document(path, Scores)
     count = len(scores.classes)
     if not count or not scores.reliability or [len(row) for row in scores.confusion] != [count] * count:
         raise ValueError(f"{path} is damaged: its lists are empty or not of one length; `dvc repro` makes it anew")
     return scores
-
-
-def _number(value: Any, may_be_none: bool = False) -> Any:
-    if (isinstance(value, int | float) and not isinstance(value, bool)) or (value is None and may_be_none):
-        return value
-    raise TypeError(f"{value!r} is no number")
 
 
 def read_robustness(path: Path) -> list[Corrupted]:

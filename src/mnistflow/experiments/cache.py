@@ -25,8 +25,8 @@ __all__ = ["cached", "files", "refuse_climbing"]
 def files(commit: str) -> Iterator[tuple[Params, Paths]]:
     """The params of a result and its files, in a folder that is there for as long as the block.
 
-    Brought are those that say what it came to: weights, metrics, predictions and figures; robustness only where it was
-    measured, which results did not always. The other paths are those of the workspace.
+    Brought are those that say what it came to: weights, metrics, predictions and figures. The other paths are those of
+    the workspace.
 
     Args:
         commit: of an experiment, or another one whose files are in DVC's cache.
@@ -49,13 +49,12 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
             with Repo(str(Path.cwd())) as repo, switch(repo, commit):
                 _refuse_climbing(repo, commit)
                 for path in (Path("params.yaml"), *(getattr(paths, each) for each in wanted)):
-                    if path != paths.robustness or repo.dvcfs.exists(path.as_posix()):
-                        repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)
+                    repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)
         except (DvcException, OSError) as error:
             raise ValueError(f"DVC's cache has not all files of {commit[:10]}: {error}{_cache_hint()}") from error
         brought = {each: folder / getattr(paths, each) for each in wanted}
         for each, place in brought.items():
-            if each != "robustness" and not place.exists():
+            if not place.exists():
                 raise ValueError(
                     f"DVC's cache has not all files of {commit[:10]}: no {getattr(paths, each)}{_cache_hint()}"
                 )

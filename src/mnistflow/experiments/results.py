@@ -14,8 +14,11 @@ from pydantic import JsonValue
 
 from mnistflow import tracking
 from mnistflow.config.paths import Paths
+from mnistflow.core.documents import parse_document
+from mnistflow.evaluation.scores import Scores
 from mnistflow.pipeline import git
 from mnistflow.pipeline.code import PACKAGE, rooms
+from mnistflow.training.history import Summary
 
 if TYPE_CHECKING:  # DVC takes a second to import
     pass
@@ -33,8 +36,8 @@ class Result:
     commit: str
     chosen: dict[str, JsonValue]  # as Params.chosen has it
     code: tuple[str, ...]  # as :func:`code` has it
-    train: dict[str, JsonValue]
-    test: dict[str, JsonValue]
+    train: Summary
+    test: Scores
     history: list[dict[str, str]]
     layers: list[dict[str, str]]
     weights: str  # MD5
@@ -65,14 +68,19 @@ def completed() -> list[Result]:
         if content is None:
             continue
         loaded, weights = content
+        try:
+            trained = parse_document(json.loads(train), Summary, f"{name}:{paths.train_metrics}")
+            scores = parse_document(json.loads(test), Scores, f"{name}:{paths.test_metrics}")
+        except ValueError:  # of another version
+            continue
         found.append(
             Result(
                 name=name,
                 commit=commit,
                 chosen=loaded.chosen(),
                 code=of_code,
-                train=json.loads(train),
-                test=json.loads(test),
+                train=trained,
+                test=scores,
                 history=list(csv.DictReader(io.StringIO(history))),
                 layers=list(csv.DictReader(io.StringIO(layers))),
                 weights=weights,

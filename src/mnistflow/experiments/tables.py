@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
-from pydantic import JsonValue
-
 from mnistflow.experiments.results import Result
 from mnistflow.experiments.studies import Column, Entry, Study
 
@@ -28,7 +26,7 @@ class Row:
     @property
     def accuracies(self) -> list[float]:
         """On the test split, percent."""
-        return [100 * _number(result.test["accuracy"]) for result in self.results]
+        return [100 * result.test.accuracy for result in self.results]
 
     @property
     def inside(self) -> bool | None:
@@ -40,7 +38,7 @@ class Row:
 
     def cells(self, columns: Sequence[Column]) -> dict[str, str]:
         """The row as text, by the heading of its column."""
-        epochs = [int(_number(result.train["epochs"])) for result in self.results]
+        epochs = [result.train.epochs for result in self.results]
         seconds = [self.seconds[each.weights] for each in self.results if each.weights in self.seconds]
         found = {
             "entry": self.entry.label,
@@ -102,11 +100,6 @@ def _epochs(run: Sequence[int], recipe: int) -> str:
     return shown if most == least == recipe else f"{shown} of {recipe}"
 
 
-def _number(value: JsonValue) -> float:
-    assert isinstance(value, int | float), value
-    return float(value)
-
-
 def _first_epoch(results: Sequence[Result]) -> dict[str, str]:
     firsts = [each.history[0] for each in results]
     values = [100 * float(row["test_accuracy"] or row["val_accuracy"] or math.nan) for row in firsts]
@@ -114,21 +107,19 @@ def _first_epoch(results: Sequence[Result]) -> dict[str, str]:
 
 
 def _kept_epoch(results: Sequence[Result]) -> dict[str, str]:
-    return {"weights of epoch": ", ".join(str(each.train["kept_epoch"]) for each in results)}
+    return {"weights of epoch": ", ".join(str(each.train.kept_epoch) for each in results)}
 
 
 def _validation(results: Sequence[Result]) -> dict[str, str]:
-    values = [each.train["val_accuracy"] for each in results]
-    return {"validation %": _spread([100 * _number(value) for value in values if value is not None])}
+    values = [each.train.val_accuracy for each in results]
+    return {"validation %": _spread([100 * value for value in values if value is not None])}
 
 
 def _shifts(results: Sequence[Result]) -> dict[str, str]:
     found: dict[str, list[float]] = {}
     for each in results:
-        moved = each.test["shift_accuracies"]
-        assert isinstance(moved, list)
-        for pixels, accuracy in enumerate(moved, start=1):
-            found.setdefault(f"moved {pixels} px %", []).append(100 * _number(accuracy))
+        for pixels, accuracy in enumerate(each.test.shift_accuracies, start=1):
+            found.setdefault(f"moved {pixels} px %", []).append(100 * accuracy)
     return {heading: _spread(values, ".1f") for heading, values in found.items()}
 
 

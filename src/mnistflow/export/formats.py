@@ -1,8 +1,7 @@
-"""Networks as files that other programs run: ONNX, PyTorch's own exported graph, and ONNX in whole numbers.
+"""Networks as files that other programs run: ONNX, PyTorch's own exported graph, and ONNX in 8-bit integers.
 
-What is written takes raw images and gives probabilities, as :class:`mnistflow.export.recogniser.Recogniser` does, and says of
-itself which weights it was made of. Nothing heavy is imported before it is needed: where a graph is kept must be known
-to those that start fast.
+What is written takes raw images and gives probabilities, as :class:`mnistflow.export.recogniser.Recogniser` does, and
+says of itself which weights it was made of. Nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where a training that was interrupted goes on.
 
-A checkpoint holds a :class:`~mnistflow.training.loop.State` and the random states of the process. It is kept in the main
-repository, outside of DVC's outputs, under a digest of everything that determines the result; a training of anything
-else does not find it.
+A checkpoint holds a :class:`~mnistflow.training.loop.State` and the random states of the process. It is kept in the
+main repository, outside of DVC's outputs, under a digest of everything that determines the result; a training of
+anything else does not find it.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def decode(source: Path | bytes, *, most_pixels: int = 40_000_000) -> NDArray[np
         (H, W).
 
     Raises:
-        Unreadable: its format is none of :func:`mnistflow.data.pictures.formats`, it is damaged, or has too many pixels.
+        Unreadable: its format is none of :func:`mnistflow.data.pictures.formats`, it is damaged or too large.
         OSError: the file cannot be opened.
     """
     data = source if isinstance(source, bytes) else source.read_bytes()

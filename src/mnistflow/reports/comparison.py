@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mnistflow.evaluation.scores import METRICS
 from mnistflow.evaluation.significance import paired
 from mnistflow.tracking import Found, tags
 
@@ -12,15 +13,10 @@ __all__ = ["curves", "rows", "verdict"]
 LEVEL = 0.05  # below it, a p-value counts as telling two runs apart
 
 # How the metrics that people choose by are written; the order is that of the table.
-METRICS = {
-    "test_accuracy": "{:.2%}",
-    "test_loss": "{:.4f}",
-    "test_macro_f1": "{:.4f}",
-    "test_ece": "{:.4f}",
-    "test_robust_accuracy": "{:.2%}",
+FORMS = {
+    **{metric.name: metric.form for metric in METRICS.values() if metric.is_shown},
     "best_val_accuracy": "{:.2%}",
     "kept_epoch": "{:.0f}",
-    "parameters": "{:,.0f}",
     "train_seconds": "{:,.1f}",
     "images_per_second": "{:,.0f}",
 }
@@ -34,7 +30,7 @@ def rows(runs: Sequence[Found]) -> list[dict[str, str]]:
     headings = _headings(runs)
     table = [
         {"": name, **{heading: _text(run, name, form) for heading, run in zip(headings, runs, strict=True)}}
-        for name, form in METRICS.items()
+        for name, form in FORMS.items()
         if any(name in run.metrics for run in runs)
     ]
     for path in sorted({path for run in runs for path in run.params}):
@@ -62,10 +58,6 @@ def verdict(runs: Sequence[Found], predictions: Sequence[Sequence[Mapping[str, s
         lacking = one if first is None else other
         return f"{lacking} has no predictions of the test images, so the two cannot be compared image by image."
     tested = [run.tags.get(tags.TEST_IMAGES) for run in runs]
-    if None in tested:
-        return (
-            "One of them is from before it was recorded which images a run was tested on: no comparison image by image."
-        )
     counts = paired(first, second) if tested[0] == tested[1] else None
     if counts is None:
         return "They were tested on other images, so they cannot be compared image by image."

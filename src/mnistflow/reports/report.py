@@ -18,11 +18,14 @@ from pydantic import JsonValue
 
 from mnistflow.config.forms import leaves
 from mnistflow.config.paths import Paths
-from mnistflow.core.files import md5, read_csv, read_json
-from mnistflow.evaluation.scores import Corrupted, Scores, read_robustness, read_scores
+from mnistflow.core.documents import read_document
+from mnistflow.core.files import md5, read_csv
+from mnistflow.data.summary import DataSummary
+from mnistflow.evaluation.scores import METRICS, Corrupted, Metric, Scores, read_robustness, read_scores
 from mnistflow.pipeline import git
 from mnistflow.pipeline.lockfile import Lock
 from mnistflow.tracking import Found
+from mnistflow.training.history import Summary
 
 __all__ = ["page"]
 
@@ -81,9 +84,10 @@ def page(paths: Paths, run: Found | None, unrecorded: str) -> str:
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template.filters["percent"] = _percent
     return template.from_string(files("mnistflow.reports").joinpath("report.html").read_text(encoding="utf-8")).render(
-        data=read_json(paths.data_metrics, "dataset", "train_images", "validation_images", "test_images"),
-        train=read_json(paths.train_metrics, "model", "recipe", "epochs", "kept_epoch", "val_accuracy", "device"),
+        data=read_document(paths.data_metrics, DataSummary),
+        train=read_document(paths.train_metrics, Summary),
         scores=scores,
+        metrics=[(metric, _shown(metric, getattr(scores, name))) for name, metric in METRICS.items()],
         wrong=round(scores.images * (1 - scores.accuracy)),
         pairs=_pairs(scores),
         sure=sum(each.images * each.confidence for each in scores.reliability) / scores.images,
@@ -98,6 +102,10 @@ def page(paths: Paths, run: Found | None, unrecorded: str) -> str:
         run=run,
         unrecorded=unrecorded,
     )
+
+
+def _shown(metric: Metric, value: float | None) -> str:
+    return "not measured" if value is None else metric.form.format(value)
 
 
 def _percent(share: float, digits: int = 2) -> str:

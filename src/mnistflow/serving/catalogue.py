@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from mnistflow.config.params import load
 from mnistflow.config.paths import Paths
-from mnistflow.core.files import md5, read_json, sha256
+from mnistflow.core.documents import read_document
+from mnistflow.core.files import md5, sha256
+from mnistflow.evaluation.scores import read_scores
 from mnistflow.export.formats import Source, onnx_of
 from mnistflow.pipeline.lockfile import Lock
 from mnistflow.recognition.graph import kept
 from mnistflow.recognition.predictor import Predictor
+from mnistflow.training.history import Summary
 
 if TYPE_CHECKING:  # mlflow takes seconds to import
     from mnistflow.tracking import Found, Listed
@@ -66,8 +69,8 @@ def source(wanted: str | Path | None) -> Source:
         paths = Paths.load()
         if not paths.weights.is_file():
             raise ValueError("there is no model in this folder yet; `dvc repro` (or `make repro`) makes one")
-        train = read_json(paths.train_metrics, "model", "recipe")
-        return Source(paths.weights, f"{train['model']} · {train['recipe']}", _accuracy(paths))
+        train = read_document(paths.train_metrics, Summary)
+        return Source(paths.weights, f"{train.model} · {train.recipe}", _accuracy(paths))
     if _is_file(wanted):
         return Source(Path(wanted), Path(wanted).name, None)
     from mnistflow import tracking  # here, because it takes seconds to import
@@ -114,7 +117,7 @@ def _accuracy(paths: Paths) -> float | None:
         return None
     if evaluated != md5(paths.weights):
         return None
-    return float(str(read_json(paths.test_metrics, "accuracy")["accuracy"]))
+    return read_scores(paths.test_metrics).accuracy
 
 
 def _found(wanted: str) -> Found:

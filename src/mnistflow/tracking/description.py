@@ -8,8 +8,11 @@ from collections.abc import Mapping
 
 from mnistflow.config.params import Params
 from mnistflow.config.paths import Paths
-from mnistflow.core.files import read_csv, read_json
+from mnistflow.core.documents import read_document
+from mnistflow.core.files import read_csv
 from mnistflow.core.text import for_markdown
+from mnistflow.evaluation.scores import read_scores
+from mnistflow.training.history import Summary
 
 __all__ = ["describe", "numbers", "run_name"]
 
@@ -45,16 +48,15 @@ def run_name(chosen: Params, baseline: Params | None) -> str:
 
 def describe(run_id: str, paths: Paths) -> str:
     """What a result came to, as Markdown for the page of its run."""
-    train, test = read_json(paths.train_metrics), read_json(paths.test_metrics)
+    train, scores = read_document(paths.train_metrics, Summary), read_scores(paths.test_metrics)
     rows = read_csv(paths.predictions)
     wrong = Counter((row["label"], row["prediction"]) for row in rows if row["label"] != row["prediction"])
     lines = [
-        f"**{float(str(test['accuracy'])):.2%}** of {len(rows):,} test images right, {wrong.total():,} wrong, "
-        f"mean loss {float(str(test['loss'])):.4f}."
+        f"**{scores.accuracy:.2%}** of {len(rows):,} test images right, {wrong.total():,} wrong, "
+        f"mean loss {scores.loss:.4f}."
     ]
-    if train["val_accuracy"] is not None:
-        accuracy = float(str(train["val_accuracy"]))
-        lines += ["", f"Validation: {accuracy:.2%} after epoch {train['kept_epoch']} of {train['epochs']}."]
+    if train.val_accuracy is not None:
+        lines += ["", f"Validation: {train.val_accuracy:.2%} after epoch {train.kept_epoch} of {train.epochs}."]
     if wrong:
         pairs = ", ".join(
             f"{for_markdown(label)} read as {for_markdown(other)} ({count})"

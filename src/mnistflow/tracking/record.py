@@ -18,7 +18,10 @@ from filelock import FileLock
 from mnistflow.config import params
 from mnistflow.config.params import Params
 from mnistflow.config.paths import Paths
-from mnistflow.core.files import md5, parse_yaml, read_csv, read_json, sha256
+from mnistflow.core.documents import read_document
+from mnistflow.core.files import md5, parse_yaml, read_csv, sha256
+from mnistflow.data.summary import LEAKAGE, DataSummary
+from mnistflow.evaluation.scores import read_scores, recorded
 from mnistflow.pipeline import durations, git
 from mnistflow.pipeline.lockfile import Lock
 from mnistflow.tracking import champion, tags
@@ -26,6 +29,7 @@ from mnistflow.tracking.archive import Export
 from mnistflow.tracking.description import describe, numbers, run_name
 from mnistflow.tracking.runs import result_key, texts
 from mnistflow.tracking.store import ALL_RUNS, connect, failure, lock, probe, view
+from mnistflow.training.history import Summary
 
 if TYPE_CHECKING:  # mlflow takes seconds to import, and is not needed where tracking is off
     from mlflow import MlflowClient
@@ -34,22 +38,6 @@ if TYPE_CHECKING:  # mlflow takes seconds to import, and is not needed where tra
 __all__ = ["Origin", "Record", "committed_params", "completing", "training"]
 
 EPOCH_METRICS = ("lr", "train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
-TEST_METRICS = (  # of evaluate.json
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "top2_accuracy",
-    "loss",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-    "ece",
-    "brier",
-    "ece_scaled",
-    "brier_scaled",
-    "robust_accuracy",
-)
-LEAKAGE_METRICS = ("test_duplicates", "leakage", "validation_duplicates", "label_conflicts")  # of preprocess.json
 PAUSE_SECONDS = 10  # without a new try after the store has failed
 
 
@@ -177,8 +165,8 @@ class Record:
         with contextlib.ExitStack() as stack:
 
             def start() -> None:
-                data = str(read_json(self.paths.data_metrics, "dataset")["dataset"])
-                if champion.beats(self._client, self.params.tracking, data, self._validation()):
+                train, data = self._documents()
+                if champion.beats(self._client, self.params.tracking, data.dataset, train.val_accuracy):
                     self._export = stack.enter_context(Export(self.paths.weights))
 
             self._try(start)
@@ -239,13 +227,14 @@ class Record:
                 self._log_evaluation()
             run_id = self._run.info.run_id
             self._client.log_artifacts(run_id, str(self.paths.figures), "figures")
+            accuracy = self._documents()[0].val_accuracy
             with contextlib.ExitStack() as stack:
 
                 def graph() -> Path:
                     export = self._export or stack.enter_context(Export(self.paths.weights))
                     return export.wait()
 
-                champion.consider(self._client, self.params.tracking, self._run, self._validation(), graph)
+                champion.consider(self._client, self.params.tracking, self._run, accuracy, graph)
             self._end("FINISHED")  # last: then nothing is missing
 
     def _refresh(self) -> None:
@@ -253,49 +242,45 @@ class Record:
         self._run = self._client.get_run(self._run.info.run_id)
         self._epochs = {m.step for m in self._client.get_metric_history(self._run.info.run_id, "train_loss")}
 
+    def _documents(self) -> tuple[Summary, DataSummary]:
+        """What the stages before evaluation say of the result."""
+        return read_document(self.paths.train_metrics, Summary), read_document(self.paths.data_metrics, DataSummary)
+
     def _log_training(self, weights: str) -> None:
-        train, data = read_json(self.paths.train_metrics), read_json(self.paths.data_metrics)
+        train, data = self._documents()
         took = durations.of(md5(self.paths.weights))
         seconds = dict(enumerate(cast("list[float]", took.get("epoch_seconds", [])), start=1))
         trained_here = bool(self._epochs)
         for row in read_csv(self.paths.history):
             self._log_epoch(row, seconds)
-        metrics = numbers(train, ("parameters", "kept_epoch", "best_val_accuracy")) | numbers(data, LEAKAGE_METRICS)
+        figures = vars(train) | vars(data)
+        metrics = numbers(figures, ("kept_epoch", "best_val_accuracy", *LEAKAGE))
         if total := cast("float | None", took.get("seconds")):
-            seen = int(str(data["train_images"])) * int(str(train["epochs"]))
-            metrics |= {"train_seconds": total, "images_per_second": seen / total}
+            metrics |= {"train_seconds": total, "images_per_second": data.train_images * train.epochs / total}
         self._log_metrics(metrics)
         self._log_dataset(data)
         self._client.log_artifact(self._run.info.run_id, str(self.paths.weights), "weights")
-        new: dict[str, object] = {"device.preprocess": data["device"], "device.train": train["device"]}
+        new: dict[str, object] = {"device.preprocess": data.device, "device.train": train.device}
         if not trained_here and (trainer := self._trainer(weights)):
             new[tags.TRAINED_BY] = trainer
         # Last, because this tag says that training is recorded whole.
         self._tag({**new, tags.DVC_WEIGHTS: md5(self.paths.weights), tags.WEIGHTS: weights})
 
     def _log_evaluation(self) -> None:
-        test = read_json(self.paths.test_metrics)
-        metrics = {f"test_{name}": value for name, value in numbers(test, TEST_METRICS).items()}
-        # The first comes from the validation split, the other from the network alone.
-        metrics |= numbers(test, ("temperature", "multiply_adds"))
+        scores, (_, data) = read_scores(self.paths.test_metrics), self._documents()
         took = durations.of(durations.evaluation(self.paths.weights, self.params.evaluate.model_dump()))
         speed = ("evaluate_seconds", "evaluate_images_per_second", "latency_seconds")
-        self._log_metrics({**metrics, **numbers(took, speed)})
+        self._log_metrics({**recorded(scores), **numbers(took, speed)})
         for path in (self.paths.test_metrics, self.paths.predictions, self.paths.robustness):
             self._client.log_artifact(self._run.info.run_id, str(path), "evaluation")
         self._tag(
             {
-                tags.TEST_IMAGES: read_json(self.paths.data_metrics, "test_digest")["test_digest"],
-                "device.evaluate": test["device"],
+                tags.TEST_IMAGES: data.test_digest,
+                "device.evaluate": scores.device,
                 "mlflow.note.content": describe(self._run.info.run_id, self.paths),
                 tags.EVALUATED: "true",
             }
         )
-
-    def _validation(self) -> float | None:
-        """The accuracy on the validation split of the weights that were kept."""
-        accuracy = read_json(self.paths.train_metrics, "val_accuracy")["val_accuracy"]
-        return None if accuracy is None else float(str(accuracy))
 
     def _end(self, status: str) -> None:
         """Say how the run ended; never before it began, also where the clock has gone back."""
@@ -376,15 +361,15 @@ class Record:
         self._client.log_batch(run_id, tags=[RunTag(name, str(value)) for name, value in new.items()])
         self._run = self._client.get_run(run_id)
 
-    def _log_dataset(self, data: Mapping[str, object]) -> None:
+    def _log_dataset(self, data: DataSummary) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         dataset = Dataset(
-            name=str(data["dataset"]),
-            digest=str(data["digest"])[:32],
+            name=data.dataset,
+            digest=data.digest[:32],
             source_type="local",
             source=json.dumps({"path": str(self.paths.train_split.parent)}),
-            profile=json.dumps({key: value for key, value in data.items() if key.endswith("_images")}),
+            profile=json.dumps({name: value for name, value in vars(data).items() if name.endswith("_images")}),
         )
         self._client.log_inputs(
             self._run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-__all__ = ["Epoch", "History"]
+__all__ = ["Epoch", "History", "Summary"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,25 @@ class Epoch:
     step_losses: list[float] = field(repr=False)
     step_lrs: list[float] = field(repr=False)
     seconds: float  # training alone
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What train.json holds: figures of the epoch whose weights were kept, and what they were computed on."""
+
+    model: str
+    recipe: str
+    parameters: int
+    epochs: int  # that were trained
+    kept_epoch: int
+    train_loss: float
+    val_loss: float | None
+    val_accuracy: float | None  # 0 to 1
+    best_val_accuracy: float | None
+    device: str  # its kind: cpu, cuda, mps
+    precision: str
+    threads: int
+    init_from: str | None  # SHA-256 of the weights that training started from
 
 
 @dataclass
@@ -45,7 +64,7 @@ class History:
         """That training took, measurements apart."""
         return math.fsum(epoch.seconds for epoch in self.epochs)
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """How the training ended: figures of the kept epoch, and the best there was on validation."""
         kept, best = self.kept, [epoch.val_accuracy for epoch in self.epochs if epoch.best]
         return {
