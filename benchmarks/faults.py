@@ -48,7 +48,7 @@ from tqdm import tqdm
 
 from mnistflow.checks.problems import problems
 from mnistflow.config.params import load
-from mnistflow.core.files import whole
+from mnistflow.core.files import atomic_write
 
 DOCUMENT = ROOT / "docs" / "reliability.md"
 EPOCHS = {"compact": 3}  # it takes ten times as long as the others
@@ -104,7 +104,7 @@ def killed(checkout: Checkout, kills: int) -> list[str]:
         )
         (checkout.folder / "params.yaml").write_text(text, encoding="utf-8")
         tried = list(killed_until_done(checkout, "train", kills, seed=0))[1:]
-        went_on = sum("train: goes on" in each.output for each in tried)
+        went_on = sum("train: goes on" in item.output for item in tried)
         lines.append(f"| training {model} | {kills} | {thirds(kills)} | {went_on} of {kills} | the same bytes |")
     (checkout.folder / "params.yaml").write_text(params, encoding="utf-8")
     checkout.dvc("repro")
@@ -230,8 +230,8 @@ def replace(mark: str, lines: list[str]) -> None:
     opening, closing = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
     before, _, rest = text.partition(opening)
     _, _, after = rest.partition(closing)
-    with whole(DOCUMENT) as beside:
-        beside.write_text(f"{before}{opening}" + "\n".join(lines) + f"\n{closing}{after}", encoding="utf-8")
+    with atomic_write(DOCUMENT) as temporary:
+        temporary.write_text(f"{before}{opening}" + "\n".join(lines) + f"\n{closing}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

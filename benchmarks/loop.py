@@ -4,7 +4,7 @@
 
 The bare loop has the same network, batches, order, optimizer, augmentation, precision, layout and threads, everything
 in memory, and nothing besides: no progress, no loss kept, no checkpoint, no signal looked at. Given are the times of a
-step and the median over rounds of the ratio of the two, with quartiles: 1.00 is the floor on a CPU. On a card it can be
+step and the median over rounds of the ratio of the two, with quartiles: 1.00 is the floor on a CPU. On a GPU it can be
 below: the bare loop launches the parts of a step one by one, ours launches a CUDA graph.
 """
 

@@ -58,7 +58,7 @@ def main() -> None:
         trivial(empty)
         again = alternated({"ours": partial(repro, clone), "empty": partial(repro, empty)}, rounds)
     found = ratio(again["ours"], again["empty"])
-    whole, arithmetic = (median(each[index] for each in cold) for index in (0, 1))
+    whole, arithmetic = (median(item[index] for item in cold) for index in (0, 1))
     rows = [
         {"what": "`dvc repro` from nothing, s", "median": f"{whole:.1f}"},
         {"what": "of which training and evaluation", "median": f"{arithmetic:.1f}"},
@@ -85,8 +85,8 @@ def from_nothing(clone: Path) -> tuple[float, float]:
     whole = repro(clone, "--no-run-cache")
     log = (clone / ".mnistflow" / "durations.jsonl").read_text(encoding="utf-8")
     noted = [json.loads(line) for line in log.splitlines()]
-    return whole, sum(each["seconds"] for each in noted if "epoch_seconds" in each) + sum(
-        each["evaluate_seconds"] for each in noted if "evaluate_seconds" in each
+    return whole, sum(item["seconds"] for item in noted if "epoch_seconds" in item) + sum(
+        one_item["evaluate_seconds"] for one_item in noted if "evaluate_seconds" in one_item
     )
 
 

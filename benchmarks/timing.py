@@ -74,8 +74,8 @@ def keep(name: str, command: str, device: torch.device, rows: Sequence[Mapping[s
         rows: of the table, as text.
         measured: the numbers, for JSON.
     """
-    card = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    where = f"{card}, and " if card else ""
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    where = f"{gpu}, and " if gpu else ""
     machine = (
         f"{where}{os.cpu_count()} cores of {processor()} ({torch.backends.cpu.get_cpu_capability()}), "
         f"Python {platform.python_version()}, torch {version('torch')}"
@@ -84,7 +84,7 @@ def keep(name: str, command: str, device: torch.device, rows: Sequence[Mapping[s
     print(text)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text, encoding="utf-8")
-    document = {"command": command, "device": card or device.type, "machine": machine, "measured": measured}
+    document = {"command": command, "device": gpu or device.type, "machine": machine, "measured": measured}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

@@ -22,8 +22,8 @@ def main() -> None:
     paths = Paths.load()
     if Path.cwd().resolve() != project_root():  # a copy, for an experiment
         git.refuse_lost_copies(project_root())
-    if found := problems(Path("params.yaml")):
-        raise ParamsError(found)
+    if mistakes := problems(Path("params.yaml")):
+        raise ParamsError(mistakes)
     # Where DVC, which follows links, sees what the user brings change; also in the copies that it runs experiments in.
     params = load()
     images = datasets.build(params.dataset, params.dataset_arguments).source

@@ -29,11 +29,11 @@ def main() -> None:
     devices.repeatable(params.evaluate.threads, device)
     print(f"evaluate: on {devices.describe(device)}")
 
-    model, card = models.load(paths.weights)
+    model, metadata = models.load(paths.weights)
     test, validation = placed(read_split(paths.test_split), device), placed(read_split(paths.validation_split), device)
     batch_size = params.evaluate.batch_size
     started = time.perf_counter()
-    result = measures.evaluate(model.to(device), test, card.loss, batch_size, validation)
+    result = measures.evaluate(model.to(device), test, metadata.loss, batch_size, validation)
     shifts = measures.shift_accuracies(model, test, params.evaluate.max_shift, batch_size)
     robustness = measures.Robustness(result.accuracy)
     if params.evaluate.robustness:
@@ -45,7 +45,7 @@ def main() -> None:
     write_csv(paths.robustness, robustness.rows())
     write_document(paths.test_metrics, result.scores(robustness, shifts, device.type))
     durations.note(
-        durations.evaluation(paths.weights, params.evaluate.model_dump()),
+        durations.evaluation(paths.weights, paths.test_metrics),
         evaluate_seconds=seconds,
         evaluate_images_per_second=speed.images_per_second,
         latency_seconds=speed.latency,

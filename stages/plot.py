@@ -25,7 +25,7 @@ def main() -> None:
     params, paths = load(), Paths.load()
     count, dpi = params.plot.samples, params.plot.dpi
     devices.repeatable(1, torch.device("cpu"))  # enough for the thousand images that go through the network here
-    model, card = models.load(paths.weights)
+    model, metadata = models.load(paths.weights)
     train, validation = read_split(paths.train_split), read_split(paths.validation_split)
     test = read_split(paths.test_split)
     classes = test.inputs.classes
@@ -47,7 +47,7 @@ def main() -> None:
             "reliability": figures.reliability(scores),
             "robustness": figures.robustness(robustness),
             "separation": figures.separation(model, test, predictions),
-            "inside": figures.inside(model, test.images[0], int(test.labels[0]), classes, card.loss),
+            "inside": figures.inside(model, test.images[0], int(test.labels[0]), classes, metadata.loss),
             "weights": figures.weights(model, test.images[0]),
             "convolution": figures.convolution(),
         }

@@ -77,7 +77,7 @@ def main() -> None:
     with checkpoint.held(), tracking.training(params, paths, made) as record:
         with stage.stoppable() as stop:
             if checkpoint.restore(state):
-                display.goes_on(state)
+                display.resumed(state)
             for event in training.events():
                 display.show(event)
                 if isinstance(event, Epoch) or stop.is_asked or checkpoint.is_due():
@@ -90,7 +90,7 @@ def main() -> None:
         models.save(
             paths.weights,
             model,
-            models.Card(block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss),
+            models.ModelMetadata(block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss),
         )
         write_csv(paths.history, history.epoch_rows())
         write_csv(paths.steps, history.step_rows())

@@ -362,8 +362,8 @@ def _train(name: str, recipe_name: str, train: Split, path: Path) -> None:
     for event in training.events():
         if isinstance(event, Epoch):
             break
-    card = models.Card(block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss)
-    models.save(path, model, card)
+    metadata = models.ModelMetadata(block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss)
+    models.save(path, model, metadata)
 
 
 @pytest.fixture

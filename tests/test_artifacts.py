@@ -67,7 +67,7 @@ for _ in range(100):
 
 def _half_written(folder: Path, path: Path) -> bool:
     try:
-        return any(each.is_file() and each.stat().st_size for each in folder.rglob("*") if each != path)
+        return any(one_path.is_file() and one_path.stat().st_size for one_path in folder.rglob("*") if one_path != path)
     except FileNotFoundError:  # gone while it was looked at
         return False
 

@@ -81,5 +81,5 @@ def test_the_generator_decides() -> None:
 def test_the_same_changes_on_every_device() -> None:
     images = torch.randn(64, 1, 28, 28)
     on_cpu = affine(images, generator(), rotate=15, scale=0.1, shift=3)
-    on_card = affine(images.cuda(), generator(), rotate=15, scale=0.1, shift=3).cpu()
-    torch.testing.assert_close(on_card, on_cpu, atol=1e-4, rtol=1e-4)
+    on_gpu = affine(images.cuda(), generator(), rotate=15, scale=0.1, shift=3).cpu()
+    torch.testing.assert_close(on_gpu, on_cpu, atol=1e-4, rtol=1e-4)

@@ -48,7 +48,7 @@ import numpy as np
 predictor = open_predictor(None)
 assert not {"torch", "mlflow"} & set(sys.modules)
 print(predictor.identity.name, predictor.identity.test_accuracy, predictor.identity.weights, predictor.identity.run)
-from mnistflow import exporting
+from mnistflow.export import formats
 from mnistflow.core.tensors import read_split
 from pathlib import Path
 images = formats.raw_images(read_split(Path("data/processed/test.safetensors")))
@@ -56,7 +56,7 @@ print(*predictor.probabilities(images).argmax(axis=1))
 """
     output = finished.run(sys.executable, "-c", program, PYTHONPATH="src")
     figures = read_json(finished.folder / "metrics" / "evaluate.json")
-    first, labels = output.splitlines()  # and no line that a graph was made: the train stage has left one
+    first, labels = output.splitlines()  # and no line that a graph was made: the record has left one
     assert first == f"lenet5 · default {figures['accuracy']} {sha256(finished.folder / WEIGHTS)} None"
     rows = read_csv(finished.folder / "metrics" / "predictions.csv")
     assert labels.split() == [row["prediction"] for row in rows]
@@ -98,10 +98,10 @@ def test_a_model_is_found_by_whatever_it_is_called(here: Checkout) -> None:
         assert identity.test_accuracy == run.data.metrics["test_accuracy"]
     champion = open_predictor("models:/mnistflow@champion").identity.run
     listed = catalogue.recorded()
-    assert [each.id for each in listed] == [other.info.run_id, one.info.run_id]  # the newest first
-    assert [each.id for each in listed if each.is_champion] == [champion]
-    assert [(each.model, each.experiment) for each in listed] == [("mlp", "with-mlp"), ("lenet5", None)]
-    assert [each.weights for each in listed] == [run.data.tags["mnistflow.weights"] for run in (other, one)]
+    assert [item.id for item in listed] == [other.info.run_id, one.info.run_id]  # the newest first
+    assert [one_item.id for one_item in listed if one_item.is_champion] == [champion]
+    assert [(entry.model, entry.experiment) for entry in listed] == [("mlp", "with-mlp"), ("lenet5", None)]
+    assert [element.weights for element in listed] == [run.data.tags["mnistflow.weights"] for run in (other, one)]
     assert [each.test_accuracy for each in listed] == [run.data.metrics["test_accuracy"] for run in (other, one)]
     assert len(catalogue.recorded(1)) == 1
 
@@ -172,7 +172,7 @@ def test_what_is_not_there_is_one_clear_message(here: Checkout) -> None:
         "gone.safetensors": "there is no file gone.safetensors",
         "gone.onnx": "there is no file gone.onnx",
         "bad.safetensors": "bad.safetensors is damaged",
-        "notes.txt": "notes.txt is no model; weights end with .safetensors and ONNX graphs with .onnx",
+        "notes.txt": "notes.txt is not a model; weights end with .safetensors and ONNX graphs with .onnx",
         "with-mpl": "there is no run 'with-mpl'; did you mean 'with-mlp'? the newest are:",
         "models:/mnistflow": "'models:/mnistflow' names no version; write models:/NAME@ALIAS or models:/NAME/VERSION",
         "models:/mnistflow@king": "has no models:/mnistflow@king",

@@ -148,7 +148,7 @@ print("torch" in sys.modules)
 
     assert needed_torch()
     assert not needed_torch()
-    with (source / "mnistflow" / "models" / "mlp.py").open("a", encoding="utf-8") as file:
+    with (source / "mnistflow" / "models" / "architectures" / "mlp.py").open("a", encoding="utf-8") as file:
         file.write("# changed\n")
     assert needed_torch()
     # What is wrong is refused each time.
@@ -184,8 +184,8 @@ def trained(params: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "dvc.yaml", folder)
     inputs = Inputs("mnist", tuple("0123456789"), padding=0, mean=0.0, std=1.0)
     arguments = {"padding": 2}
-    card = models.Card("lenet5", arguments, (1, 28, 28), inputs, "cross_entropy")
-    models.save(folder / "models" / "model.safetensors", models.build("lenet5", (1, 28, 28), 10, arguments), card)
+    metadata = models.ModelMetadata("lenet5", arguments, (1, 28, 28), inputs, "cross_entropy")
+    models.save(folder / "models" / "model.safetensors", models.build("lenet5", (1, 28, 28), 10, arguments), metadata)
     shutil.copy(folder / "models" / "model.safetensors", folder / "start.safetensors")
     return folder
 

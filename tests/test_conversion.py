@@ -14,7 +14,7 @@ from mnistflow.core.tensors import Split, write_split
 from mnistflow.export import formats
 from mnistflow.export.conversion import convert
 from mnistflow.export.formats import Source
-from mnistflow.models import Card
+from mnistflow.models import ModelMetadata
 from mnistflow.recognition.predictor import Predictor
 
 
@@ -39,7 +39,7 @@ def source(digits: Splits, paths: Paths) -> Source:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(model(train.images[chosen]), train.labels[chosen]).backward()
         optimizer.step()
-    models.save(paths.weights, model, Card("lenet5", {}, (1, 28, 28), train.inputs, "cross_entropy"))
+    models.save(paths.weights, model, ModelMetadata("lenet5", {}, (1, 28, 28), train.inputs, "cross_entropy"))
     return Source(paths.weights, "lenet5 · quick", 0.9)
 
 
@@ -80,7 +80,7 @@ def test_whole_numbers_that_cost_too_much_are_not_written(
     faint = replace(train, images=train.images.clamp(max=float(train.images.min()) + 0.05))
     own = replace(paths, train_split=tmp_path / "train.safetensors")
     write_split(own.train_split, faint)
-    with pytest.raises(ValueError, match="whole numbers cost .* points of accuracy on the validation split"):
+    with pytest.raises(ValueError, match="8-bit integers cost .* points of accuracy on the validation split"):
         convert(source, tmp_path / "model.onnx", "int8.onnx", own)
     assert not (tmp_path / "model.onnx").exists()
 

@@ -50,7 +50,7 @@ def test_seeding_repeats_everything_and_sets_the_threads() -> None:
 
 def test_numbers_that_slow_a_processor_down_are_nothing() -> None:
     tiny = "torch.full((100_000,), 1e-20)"
-    code = f"from mnistflow import devices; import torch; devices.repeatable(2, torch.device('cpu')); x = {tiny}; "
+    code = f"from mnistflow.core import devices; import torch; devices.repeatable(2, torch.device('cpu')); x = {tiny}; "
     code += "print(int((x * x).count_nonzero()), torch.get_num_threads())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "2"]

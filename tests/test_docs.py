@@ -50,9 +50,9 @@ def test_the_figures_of_speed_are_those_of_the_benchmarks() -> None:
     measured = json.loads((results / "seeds.json").read_text(encoding="utf-8"))["measured"]
     five = [measured[f"seed-00{number}"] for number in range(5)]
     for row in (
-        [f"{median(each['published']):.1f}" for each in five],
-        [f"{median(each['ours']):.2f}" for each in five],
-        [f"{each['ratio']['median']:.1f}" for each in five],
+        [f"{median(item['published']):.1f}" for item in five],
+        [f"{median(one_item['ours']):.2f}" for one_item in five],
+        [f"{entry['ratio']['median']:.1f}" for entry in five],
     ):
         assert f"| {' | '.join(row)} |" in text
     short = json.loads((results / "time_to_accuracy.json").read_text(encoding="utf-8"))["measured"]

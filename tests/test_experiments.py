@@ -68,7 +68,7 @@ def test_what_ran_before_a_module_was_written_is_of_one_code(workspace: Checkout
         (workspace.folder / name).write_text("", encoding="utf-8")
         workspace.git("add", name)
         workspace.git("commit", "--quiet", "--message", name)
-    code = "from mnistflow import experiments; print(*results._codes(['HEAD~2', 'HEAD~1', 'HEAD']), sep='\\n')"
+    code = "from mnistflow.experiments import results; print(*results._codes(['HEAD~2', 'HEAD~1', 'HEAD']), sep='\\n')"
     one, two, three = workspace.run(sys.executable, "-c", code, PYTHONPATH="src").splitlines()
     assert one == two != three
 

@@ -19,7 +19,7 @@ from mnistflow.config.params import load
 from mnistflow.core.files import sha256
 from mnistflow.core.tensors import Inputs
 from mnistflow.export import formats
-from mnistflow.models import ACTIVATIONS, ARCHITECTURES, Card
+from mnistflow.models import ACTIVATIONS, ARCHITECTURES, ModelMetadata
 from mnistflow.models.losses import LossName
 from mnistflow.recognition.predictor import Predictor
 
@@ -39,7 +39,7 @@ def saved(
             assert module.running_var is not None
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
-    models.save(path, model, Card(architecture, arguments, (1, 32, 32), INPUTS, loss))
+    models.save(path, model, ModelMetadata(architecture, arguments, (1, 32, 32), INPUTS, loss))
     return path
 
 
@@ -88,10 +88,10 @@ def test_every_activation_answers_as_in_pytorch_and_ends_a_feature_map(activatio
     arguments = {"kernels": [4, 5], "hidden": [6], "activation": activation, "pooling": "average"}
     weights = saved(tmp_path / "model.safetensors", "convnet", arguments, "mse")
     predictor = check(weights, tmp_path)
-    model, card = models.load(weights)
+    model, metadata = models.load(weights)
     layers = model.layers
     assert isinstance(layers, nn.Sequential)
-    x = card.inputs.normalise(torch.from_numpy(images(1)))
+    x = metadata.inputs.normalise(torch.from_numpy(images(1)))
     first = layers[1](layers[0](x))
     second = layers[4](layers[3](layers[2](first)))
     maps = predictor.feature_maps(images(1)[0])
@@ -124,7 +124,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT / "src")!r})
-from mnistflow import exporting
+from mnistflow.export import formats
 formats.onnx_of(Path(sys.argv[1]), Path(sys.argv[2]))
 """
     command = [sys.executable, "-c", program, str(weights), str(tmp_path / "there.onnx")]
@@ -176,7 +176,7 @@ def test_whole_numbers_say_nearly_the_same(name: str, digits: Splits, tmp_path: 
     assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * (tmp_path / "model.onnx").stat().st_size
     found = formats.parity(rounded.probabilities(shown), exact.probabilities(shown))
     assert 0 < found.largest_difference < 0.1
-    names = [[layer for layer, _ in each.feature_maps(shown[0])] for each in (exact, rounded)]
+    names = [[layer for layer, _ in item.feature_maps(shown[0])] for item in (exact, rounded)]
     assert names[0] == names[1]
 
 

@@ -45,10 +45,12 @@ def test_a_training_that_is_killed_goes_on_and_ends_in_the_same_bytes(workspace:
     workspace.replace("params.yaml", "model: lenet5", "model: mlp")
     workspace.replace("params.yaml", "checkpoint_every: 30.0", "checkpoint_every: 0.05")
     attempts = list(killed_until_done(workspace, "train", kills=3, seed=0))
-    assert any("train: goes on after" in each.output for each in attempts)
-    for each in attempts[1:-1]:
-        if each.status > 0:  # Ctrl-C and SIGTERM leave a last checkpoint, and say so
-            assert re.search(r"train: interrupted; (after .*; run it again, and it goes on|nothing half)", each.output)
+    assert any("train: goes on after" in attempt.output for attempt in attempts)
+    for one_attempt in attempts[1:-1]:
+        if one_attempt.status > 0:  # Ctrl-C and SIGTERM leave a last checkpoint, and say so
+            assert re.search(
+                r"train: interrupted; (after .*; run it again, and it goes on|nothing half)", one_attempt.output
+            )
 
 
 @pytest.mark.parametrize("stage", ["preprocess", "plot"])
@@ -155,7 +157,7 @@ def recorded_whole(checkout: Checkout) -> None:
     for run in runs:
         assert run.info.status == "FINISHED"
         assert {"test_accuracy", "epoch_seconds"} <= run.data.metrics.keys()
-        figures = {each.path for each in client.list_artifacts(run.info.run_id, "figures")}
+        figures = {list_artifact.path for list_artifact in client.list_artifacts(run.info.run_id, "figures")}
         assert len(figures) == len(list((checkout.folder / "metrics" / "figures").glob("*.png")))
         assert run.outputs is not None
         assert len(run.outputs.model_outputs) == 1

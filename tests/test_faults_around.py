@@ -82,7 +82,7 @@ def test_commands_in_a_read_only_project(
     arguments: list[str], status: int | None, read_only: Checkout, tmp_path: Path
 ) -> None:
     shutil.copy(read_only.folder / "metrics" / "figures" / "samples.png", tmp_path / "picture.png")
-    output = read_only.mnistflow(*(each.replace("OUT", str(tmp_path)) for each in arguments), status=status)
+    output = read_only.mnistflow(*(argument.replace("OUT", str(tmp_path)) for argument in arguments), status=status)
     assert "Traceback" not in output
     if status == 1:
         assert "read-only" in output.splitlines()[-1].lower(), output
@@ -211,14 +211,14 @@ def test_two_users_of_one_group_share_checkpoints(untracked: Checkout, open_fold
         assert "Traceback" not in printed
         return printed
 
-    for user, epochs, goes_on in (
+    for user, epochs, resumed in (
         ("root", 400, False), ("somebody", 401, False), ("somebody", 400, True), ("root", 401, True)
     ):  # fmt: skip
         printed = trained(user, epochs)
-        assert ("goes on after" in printed) == goes_on, printed
+        assert ("goes on after" in printed) == resumed, printed
         assert "warning" not in printed
 
-    (checkpoint,) = [each for each in kept.glob("*.safetensors") if each.stat().st_uid == 0]
+    (checkpoint,) = [path for path in kept.glob("*.safetensors") if path.stat().st_uid == 0]
     checkpoint.chmod(0o600)  # as a umask of 077 leaves it
     printed = trained("somebody", 401)
     assert "goes on after" not in printed

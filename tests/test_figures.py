@@ -244,7 +244,7 @@ def test_weights_of_a_convolution_are_all_its_filters_in_order() -> None:
     (layer, *_) = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     assert torch.equal(torch.stack(pixels(figure.axes[0])), layer.weight.detach()[:, 0])
     pooled = nn.Sequential(nn.AvgPool2d(7), nn.Flatten(), nn.Linear(16, 10))
-    assert texts(figures.weights(pooled, torch.randn(1, 28, 28)))[-1] == "Its weights are no images."
+    assert texts(figures.weights(pooled, torch.randn(1, 28, 28)))[-1] == "Its weights are not images."
 
 
 @pytest.mark.parametrize("monitored", [True, False])

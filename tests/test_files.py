@@ -96,14 +96,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
-    with files.whole(path) as beside:
-        beside.write_text("one", encoding="utf-8")
+    with files.atomic_write(path) as temporary:
+        temporary.write_text("one", encoding="utf-8")
         assert not path.exists()
     assert path.read_text(encoding="utf-8") == "one"
 
     def fail() -> None:
-        with files.whole(path) as beside:
-            beside.write_text("two", encoding="utf-8")
+        with files.atomic_write(path) as temporary:
+            temporary.write_text("two", encoding="utf-8")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -120,8 +120,8 @@ def test_what_a_killed_process_left_beside_goes_with_the_next_writing(tmp_path: 
     for path in (left, at_work, other):
         path.mkdir()
         (path / "half").touch()
-    with files.whole(tmp_path / "file") as beside:
-        beside.write_text("x", encoding="utf-8")
+    with files.atomic_write(tmp_path / "file") as temporary:
+        temporary.write_text("x", encoding="utf-8")
     assert {path.name for path in tmp_path.iterdir()} == {"file", at_work.name, other.name}
     left.mkdir()
     files.remove(tmp_path / "file")
@@ -129,17 +129,17 @@ def test_what_a_killed_process_left_beside_goes_with_the_next_writing(tmp_path: 
 
 
 def test_what_a_library_writes_beside_goes_as_well(tmp_path: Path) -> None:
-    with files.whole(tmp_path / "file") as beside:
-        beside.write_text("x", encoding="utf-8")
-        beside.with_name(".its-own").write_text("y", encoding="utf-8")
+    with files.atomic_write(tmp_path / "file") as temporary:
+        temporary.write_text("x", encoding="utf-8")
+        temporary.with_name(".its-own").write_text("y", encoding="utf-8")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
 def test_a_file_gets_the_mode_that_the_user_has_set(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        with files.whole(tmp_path / "file") as beside:
-            beside.write_text("x", encoding="utf-8")
+        with files.atomic_write(tmp_path / "file") as temporary:
+            temporary.write_text("x", encoding="utf-8")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640

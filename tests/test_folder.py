@@ -375,7 +375,7 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine", encoding="utf-8")
     for place in (tmp_path / "out", tmp_path / "out" / "mine"):
-        with pytest.raises(ValueError, match=f"{place} exists and is no empty folder; name another"):
+        with pytest.raises(ValueError, match=f"{place} exists and is not an empty folder; name another"):
             write_folder(made(("a", "b")), place)
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
 

@@ -20,7 +20,8 @@ from mnistflow.pipeline import git
 PROGRAM = """
 import json
 from pathlib import Path
-from mnistflow import experiments, git
+from mnistflow.experiments import cache, results
+from mnistflow.pipeline import git
 code = results.code()
 (result,) = results.completed()
 params = Path("params.yaml")

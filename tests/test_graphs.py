@@ -1,4 +1,4 @@
-"""A step that is recorded on a card and replayed gives what it gives when it is computed part by part."""
+"""A step that is recorded on a GPU and replayed gives what it gives when it is computed part by part."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from mnistflow.training.assembly import assemble
 DOCUMENT: Any = read_yaml(ROOT / "params.yaml")
 TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
-# of dotted keys, those in quotation marks that are no plain words
+# of dotted keys, those in quotation marks that are not plain words
 PATH = re.compile(r"""(([\w-]+|"(\\.|[^"\\\n])*")\.?)+: |the file must be """)
 
 Path_ = tuple[str | int, ...]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from mnistflow import models
 from mnistflow.config.params import load
 from mnistflow.core.tensors import Inputs, write_tensors
-from mnistflow.models import ARCHITECTURES, Card, ShapeError
+from mnistflow.models import ARCHITECTURES, ModelMetadata, ShapeError
 from mnistflow.models.architectures.architecture import ACTIVATIONS, pool
 
 BLOCKS = load(ROOT / "params.yaml").models
@@ -36,10 +36,10 @@ def test_every_architecture_is_used_by_a_block() -> None:
 )
 def test_weights_that_claim_a_huge_network_take_no_memory(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     model = models.build("mlp", (1, 28, 28), 10, {"hidden": [8]})
-    card = models.Card(
+    metadata = models.ModelMetadata(
         "mlp", {"hidden": [8]}, (1, 28, 28), Inputs("mnist", tuple("0123456789"), 0, 0.0, 1.0), "cross_entropy"
     )
-    models.save(tmp_path / "model.safetensors", model, replace(card, **change))
+    models.save(tmp_path / "model.safetensors", model, replace(metadata, **change))
     with pytest.raises(ValueError, match=message):
         models.load(tmp_path / "model.safetensors")
 
@@ -61,10 +61,10 @@ def test_every_model_takes_the_shape_of_the_data(name: str, shape: models.ImageS
 def test_every_model_comes_back_from_its_file_alone(name: str, tmp_path: Path) -> None:
     block, path = BLOCKS[name], tmp_path / "model.safetensors"
     model = models.build(block.architecture, (1, 28, 28), 3, block.arguments)
-    card = Card(block.architecture, block.arguments, (1, 28, 28), INPUTS, "cross_entropy")
-    models.save(path, model, card)
+    metadata = ModelMetadata(block.architecture, block.arguments, (1, 28, 28), INPUTS, "cross_entropy")
+    models.save(path, model, metadata)
     again, found = models.load(path)
-    assert found == card
+    assert found == metadata
     assert not again.training
     images = torch.randn(4, 1, 28, 28)
     assert torch.equal(again(images), model.eval()(images))
@@ -218,13 +218,13 @@ def test_an_argument_that_cannot_work_is_named(architecture: str, arguments: dic
 def test_weights_that_are_not_those_of_the_network_they_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     model = models.build("mlp", (1, 28, 28), 3, {"hidden": [8]})
-    card = Card("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy")
+    metadata = ModelMetadata("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy")
     for wrong in (
-        replace(card, architecture="lenet5", arguments={}),
-        replace(card, architecture="lenet6"),
-        replace(card, arguments={"hidden": [9]}),
-        replace(card, arguments={"hiden": [8]}),
-        replace(card, image_shape=(1, 14, 14)),
+        replace(metadata, architecture="lenet5", arguments={}),
+        replace(metadata, architecture="lenet6"),
+        replace(metadata, arguments={"hidden": [9]}),
+        replace(metadata, arguments={"hiden": [8]}),
+        replace(metadata, image_shape=(1, 14, 14)),
     ):
         models.save(path, model, wrong)
         with pytest.raises(ValueError, match=r"model\.safetensors does not hold the weights it says it holds"):
@@ -237,7 +237,7 @@ def test_weights_that_are_not_those_of_the_network_they_name_are_refused(tmp_pat
 def test_weights_of_the_same_sizes_can_be_gone_on_from(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     model = models.build("mlp", (1, 28, 28), 3, {"hidden": [8]})
-    models.save(path, model, Card("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy"))
+    models.save(path, model, ModelMetadata("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy"))
     other = models.build("mlp", (1, 28, 28), 3, {"hidden": [8], "activation": "tanh"})
     models.start_from(other, "mlp", path)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))

@@ -27,10 +27,10 @@ def changed(path: str, value: object) -> Any:
     return document
 
 
-def leaves(tree: Any, prefix: str = "") -> list[str]:
+def flattened(tree: Any, prefix: str = "") -> list[str]:
     if not isinstance(tree, dict):
         return [prefix]
-    return [leaf for key, value in tree.items() for leaf in leaves(value, f"{prefix}.{key}" if prefix else key)]
+    return [leaf for key, value in tree.items() for leaf in flattened(value, f"{prefix}.{key}" if prefix else key)]
 
 
 def test_a_path_with_spaces_is_written_as_readme_shows_it(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
 
 REQUIRED = [
     leaf
-    for leaf in leaves(DOCUMENT)
+    for leaf in flattened(DOCUMENT)
     if not leaf.startswith(("datasets.", "models.")) and leaf.rpartition(".")[0] in ("", "preprocess", "train", "plot")
 ]
 for _since in ("train.checkpoint_every", "plot.background"):  # files from before they were there are read as well
@@ -163,7 +163,7 @@ def test_a_file_that_is_no_mapping_is_refused(document: Any) -> None:
 
 
 def test_chosen_holds_only_what_the_result_rests_on() -> None:
-    chosen = params.load(ROOT / "params.yaml").chosen()
+    chosen = params.load(ROOT / "params.yaml").selected()
     assert chosen["models.lenet5.padding"] == 2
     assert chosen["recipes.default.augment.rotate"] == 15.0
     assert not [key for key in chosen if key.startswith(("models.mlp", "datasets.digits", "tracking", "plot"))]

@@ -162,10 +162,10 @@ def test_images_that_are_all_alike_cannot_be_standardised() -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("normalize", ["standard", "unit", [0.1307, 0.3081]])
 def test_every_device_gives_the_same_bits(normalize: Any) -> None:
-    on_cpu, on_card = (
+    on_cpu, on_gpu = (
         prepared(images(500), images(100), normalize=normalize, pad=2, device=torch.device(name))
         for name in ("cpu", "cuda")
     )
-    for ours, theirs in zip(on_cpu, on_card, strict=True):
+    for ours, theirs in zip(on_cpu, on_gpu, strict=True):
         assert torch.equal(ours.images, theirs.images)
         assert ours.inputs == theirs.inputs

@@ -52,7 +52,7 @@ import torch
 sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT / "tests")!r}]
 from test_progress import EPOCH
 from mnistflow.pipeline.progress import Display
-from mnistflow.training import Step
+from mnistflow.training.loop import Step
 display = Display(epochs=3, steps=20, report_every=70)
 display.show(EPOCH)
 display.show(Step(2, 10, 20, torch.tensor(0.75)))

@@ -49,7 +49,7 @@ def seven(height: int = 120, width: int = 90, paper: int = 235, ink: int = 30) -
 def difference(one: Pixels, other: Pixels) -> float:
     """The mean over the pixels; a centre of mass between two pixels may have gone to either."""
     moved = [np.roll(one, (down, across), (0, 1)) for down in (-1, 0, 1) for across in (-1, 0, 1)]
-    return min(float(np.abs(each.astype(int) - other).mean()) for each in moved)
+    return min(float(np.abs(item.astype(int) - other).mean()) for item in moved)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_the_limit_is_the_callers() -> None:
 
 BAD = {
     "empty": (b"", "is empty"),
-    "text": (b"hello, this is no image", "is not an image that can be read"),
+    "text": (b"hello, this is not an image", "is not an image that can be read"),
     "pdf": (b"%PDF-1.4\n", "is not an image that can be read"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image that can be read"),
     "truncated png": (encoded(Image.fromarray(seven()))[:150], "is damaged"),

@@ -21,16 +21,19 @@ from playwright.sync_api import Browser, Page, Request
 
 from mnistflow import figures
 from mnistflow.config.paths import Paths
+from mnistflow.core.documents import read_document, write_document
 from mnistflow.core.files import md5, write_csv, write_json
+from mnistflow.data.summary import DataSummary
 from mnistflow.reports import report
-from mnistflow.tracking import Found
+from mnistflow.tracking import RunInfo
+from mnistflow.training.history import Summary
 
 AWKWARD = ('<b>&"', "<script>alert(1)</script>", "a class name of no fewer than fifty-four characters, so")
 HISTORY = [
     {"epoch": n, "lr": 0.1, "train_loss": 1 / n, "val_loss": 1 / n, "val_accuracy": 0.9, "test_accuracy": ""}
     for n in (1, 2)
 ]
-RUN = Found("0123abcd", "lenet5 · <i>default", "FINISHED", "", "", {}, {}, {"dvc.experiment": "second"}, {})
+RUN = RunInfo("0123abcd", "lenet5 · <i>default", "FINISHED", "", "", {}, {}, {"dvc.experiment": "second"}, {})
 
 
 def made(folder: Path, classes: tuple[str, ...] = AWKWARD, **changes: Any) -> Paths:
@@ -58,19 +61,15 @@ def made(folder: Path, classes: tuple[str, ...] = AWKWARD, **changes: Any) -> Pa
         "classes": named,
         "confusion": matrix,
         "reliability": bins,
-    }
-    write_json(paths.test_metrics, {**scores, **changes})
-    sizes = {"train_images": 54000, "validation_images": 6000, "test_images": 10 * count}
-    write_json(paths.data_metrics, {"dataset": "folder", **sizes})
-    summary = {
-        "model": "lenet5",
-        "recipe": "default",
-        "epochs": 2,
-        "kept_epoch": 2,
-        "val_accuracy": 0.9,
+        "shift_accuracies": [],
         "device": "cpu",
     }
-    write_json(paths.train_metrics, summary)
+    write_json(paths.test_metrics, {**scores, **changes})
+    data = read_document(ROOT / "metrics" / "preprocess.json", DataSummary)
+    data = replace(data, dataset="folder", train_images=54000, validation_images=6000, test_images=10 * count)
+    write_document(paths.data_metrics, data)
+    summary = read_document(ROOT / "metrics" / "train.json", Summary)
+    write_document(paths.train_metrics, replace(summary, epochs=2, kept_epoch=2, val_accuracy=0.9))
     write_csv(paths.history, HISTORY)
     rows = [("none", 0, 0, 0.8), ("noise", 1, 0.1, 0.7), ("noise", 2, 0.2, 0.6)]
     write_csv(
@@ -176,7 +175,7 @@ def test_the_page_says_what_the_files_say(folder: Path, browser: Browser) -> Non
         "On average it gives its prediction a probability of 90.0 % and is right in 80.0 % of cases",
         "Divided by a temperature of 1.250, fitted on the validation images, its logits give 1.00 % and 0.3000.",
         "noise 70.0 % 60.0 %",
-        "No commit: this folder is no git repository.",
+        "No commit: this folder is not a git repository.",
         "MLflow run 0123abcd, lenet5 · <i>default, DVC experiment second.",
         f"are those of dvc.lock: output MD5 {paths.weights.as_posix()} {md5(paths.weights)}",
         "mnistflow restore 0123abcd",
@@ -194,7 +193,7 @@ def test_what_was_not_measured_recorded_or_kept_is_said(folder: Path, browser: B
     paths.weights.write_bytes(b"others")
     page, _ = opened(browser, report.page(paths, None, "the store is <away>"), folder / "report.html", 1280)
     said = " ".join(page.locator("body").inner_text().split())
-    assert "not measured on changed images" in said
+    assert "not measured accuracy on corrupted images" in said
     assert "strength 1" not in said
     assert "temperature" not in said
     assert "No MLflow run: the store is <away>." in said

@@ -35,9 +35,9 @@ from mnistflow.core.files import read_csv
 from mnistflow.core.tensors import read_split
 from mnistflow.data import datasets
 from mnistflow.recognition.predictor import Predictor
-from mnistflow.serving.answering import Offered
+from mnistflow.serving.answering import ModelPool
 from mnistflow.serving.application import app
-from mnistflow.serving.parsing import Wish
+from mnistflow.serving.parsing import ReadOptions
 from mnistflow.serving.protocol import Protocol
 from mnistflow.serving.schemas import Limits, Refused
 
@@ -220,7 +220,7 @@ def test_a_picture_is_read_by_every_network_that_is_offered(
         assert list(probabilities) == model["classes"]
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
         best = sorted(probabilities, key=lambda label: -probabilities[label])
-        assert [digit["label"], *(each["label"] for each in digit["runners_up"])] == best[:3]
+        assert [digit["label"], *(item["label"] for item in digit["runners_up"])] == best[:3]
         assert digit["probability"] == probabilities[best[0]]
         box = digit["box"]
         assert 0 < box["left"] < box["left"] + box["width"] < 168
@@ -326,7 +326,7 @@ def test_its_description_is_complete(server: Server) -> None:
     assert set(document["paths"]) == {"/predict", "/models", "/healthz", "/metrics"}
     predict = document["paths"]["/predict"]["post"]
     assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/json"}
-    assert {each["name"] for each in predict["parameters"]} == {"model", "explain", "maps", "several"}
+    assert {item["name"] for item in predict["parameters"]} == {"model", "explain", "maps", "several"}
     assert {"Answers", "Answer", "Picture", "Read", "Model", "Error"} <= set(document["components"]["schemas"])
 
 
@@ -362,8 +362,8 @@ BAD_INPUT = [
     (b"hello", "", "", 415, "content-type is missing"),
     (b"a=b", "application/x-www-form-urlencoded", "", 415, "image/"),
     (b"", "application/json", "", 400, "not JSON"),
-    (b'{"images": [[[NaN]]]}', "application/json", "", 400, "NaN is no number"),
-    (b'{"images": [[[-Infinity]]]}', "application/json", "", 400, "-Infinity is no number"),
+    (b'{"images": [[[NaN]]]}', "application/json", "", 400, "NaN is not a number"),
+    (b'{"images": [[[-Infinity]]]}', "application/json", "", 400, "-Infinity is not a number"),
     (b"[" * 100_000, "application/json", "", 400, "too deep"),
     (b"\xff\xfe\xfa", "application/json", "", 400, "not JSON"),
     (b'{"images": [[[' + b"9" * 5000 + b"]]]}", "application/json", "", 400, "not JSON"),
@@ -411,13 +411,13 @@ BAD_INPUT = [
         form()[1],
         "",
         400,
-        "field files that is no file",
+        "field files that is not a file",
     ),
 ]
 assert BAD_INPUT
 
 
-@pytest.mark.parametrize(("body", "kind", "query", "status", "said"), BAD_INPUT, ids=[each[-1] for each in BAD_INPUT])
+@pytest.mark.parametrize(("body", "kind", "query", "status", "said"), BAD_INPUT, ids=[item[-1] for item in BAD_INPUT])
 def test_bad_input_is_refused_in_one_line(
     server: Server, body: bytes, kind: str, query: str, status: int, said: str
 ) -> None:
@@ -760,8 +760,8 @@ def test_a_thousand_malformed_requests_break_nothing(server: Server, written: tu
         while not ends.wait(0.01):  # most of the time is for the bad ones
             answered.append(labels(server.post(body, kind)) == expected)
 
-    beside = threading.Thread(target=good_requests)
-    beside.start()
+    asking = threading.Thread(target=good_requests)
+    asking.start()
     statuses: dict[int, int] = {}
     try:
         for bad in malformed(1000, 7, images[0]):
@@ -778,7 +778,7 @@ def test_a_thousand_malformed_requests_break_nothing(server: Server, written: tu
                 assert status == 0 or bad.may_pass, (bad.what, answer)
     finally:
         ends.set()
-        beside.join()
+        asking.join()
     grown = server.memory() - before
     print(f"answers by status (0: closed without one): {dict(sorted(statuses.items()))}")
     print(
@@ -875,13 +875,13 @@ def network(serving: Checkout) -> Predictor:
 def explained(network: Predictor, limits: Limits, *files: bytes, explain: bool = False) -> tuple[int, str]:
     """Status and text of an answer, within limits of its own."""
     body, kind = form(*((f"{number}.png", data) for number, data in enumerate(files)))
-    offered = Offered([network], limits)
+    pool = ModelPool([network], limits)
     try:
-        return 200, offered.answer(kind, body, Wish((), explain=explain, maps=None, several=True))[0].decode()
+        return 200, pool.answer(kind, body, ReadOptions((), explain=explain, maps=None, several=True))[0].decode()
     except Refused as error:
         return error.status, str(error)
     finally:
-        offered.threads.shutdown()
+        pool.threads.shutdown()
 
 
 def test_pixels_of_a_request_are_limited_as_a_whole(network: Predictor) -> None:

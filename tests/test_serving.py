@@ -7,7 +7,7 @@ from conftest import Splits
 from mnistflow import models
 from mnistflow.core.tensors import Inputs
 from mnistflow.export.recogniser import Recogniser
-from mnistflow.models import Card
+from mnistflow.models import ModelMetadata
 from mnistflow.models.inference import logits_of
 from mnistflow.models.losses import LossName, probabilities
 
@@ -19,7 +19,7 @@ def test_what_is_served_is_what_was_trained(loss: LossName, padding: int) -> Non
     inputs = Inputs("digits", ("a", "b", "c"), padding, 0.3, 0.4)
     side = 16 + 2 * padding
     model = models.build("lenet5", (1, side, side), 3, {})
-    served = Recogniser(model, Card("lenet5", {}, (1, side, side), inputs, loss))
+    served = Recogniser(model, ModelMetadata("lenet5", {}, (1, side, side), inputs, loss))
     raw = torch.randint(0, 256, (9, 16, 16), dtype=torch.uint8)
     chances = served(raw)
     assert chances.shape == (9, 3)

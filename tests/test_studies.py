@@ -59,11 +59,11 @@ def test_a_study_asks_a_question_with_entries_that_can_run(name: str, monkeypatc
     assert len(study.entries) > 1
     for entry in study.entries:
         assert len(entry.experiments) >= 3, entry.name
-    contents = [str(sorted(each.chosen.items())) for each in study.experiments()]
+    contents = [str(sorted(experiment.chosen.items())) for experiment in study.experiments()]
     assert len(set(contents)) == len(contents), "two experiments are the same"
-    for each in study.experiments():
-        if each.document["dataset"] != "folder" and each.document["seed"] == 0:
-            assert problems.document_problems(each.document) == [], each.name
+    for one_experiment in study.experiments():
+        if one_experiment.document["dataset"] != "folder" and one_experiment.document["seed"] == 0:
+            assert problems.document_problems(one_experiment.document) == [], one_experiment.name
 
 
 def test_there_are_studies_for_all_five_systems_and_six_questions() -> None:
@@ -100,9 +100,11 @@ def test_in_full_nothing_is_cut_short(folder: Path) -> None:
 
 def test_experiments_come_seed_by_seed_and_can_be_chosen_by_entry(folder: Path) -> None:
     study = studies.load("small")
-    names = [each.name for each in study.experiments()]
+    names = [experiment.name for experiment in study.experiments()]
     assert names == [f"small-{entry}-{seed}" for seed in range(3) for entry in ("one", "two")]
-    assert [each.name for each in study.experiments(["two"])] == [f"small-two-{seed}" for seed in range(3)]
+    assert [one_experiment.name for one_experiment in study.experiments(["two"])] == [
+        f"small-two-{seed}" for seed in range(3)
+    ]
     with pytest.raises(ValueError, match="study small has no entry 'tow'; did you mean 'two'?"):
         study.experiments(["tow"])
 

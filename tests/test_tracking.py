@@ -88,7 +88,7 @@ def test_a_result_is_one_run_that_holds_everything(finished: Checkout, run: tupl
     )
     assert found["status"] == "FINISHED"
     assert found["name"] == "lenet5 · default"
-    assert set(found["params"]) == set(params.chosen())
+    assert set(found["params"]) == set(params.selected())
     assert found["params"]["models.lenet5.padding"] == "2"
     assert found["params"]["recipes.default.optimizer"] == "sgd"
 
@@ -367,27 +367,53 @@ def models_of(client: MlflowClient, run: Run) -> list[str]:
     return [str(model.status) for model in found]
 
 
-def test_a_full_temporary_folder_costs_the_training_one_warning(
+def test_a_full_temporary_folder_costs_the_record_one_warning(
     recorded: Checkout, tmp_path: Path, mounted: Callable[[Path, str], Callable[[], None]]
 ) -> None:
-    """PyTorch's writer of archives ends its process where the disk is full (an exception in a destructor)."""
     mounted(tmp_path / "small", "size=128k")
-    weights = recorded.folder / "models" / "model.safetensors"
-    before = weights.read_bytes()
-    weights.unlink()
+    figures = recorded.folder / "metrics" / "figures"
+    before = {path.name: path.read_bytes() for path in figures.iterdir()}
+    shutil.rmtree(figures)
     shutil.rmtree(recorded.folder / ".mnistflow" / "onnx")
     recorded.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path / 'new.db'}"
-    output = recorded.run(sys.executable, "stages/train.py", TMPDIR=str(tmp_path / "small"))
+    output = recorded.run(sys.executable, "stages/plot.py", TMPDIR=str(tmp_path / "small"))
     assert output.count("tracking: warning: ") == 1
-    assert "the model could not be exported" in output
-    assert "terminate called" not in output
-    assert weights.read_bytes() == before
+    assert "No space left on device" in output
+    assert {path.name: path.read_bytes() for path in figures.iterdir()} == before
 
     recorded.run(*TRACK, PYTHONPATH="src")  # once there is room
     client = MlflowClient(recorded.environment["MLFLOW_TRACKING_URI"])
     (run,) = client.search_runs(["1"])
     assert run.info.status == "FINISHED"
     assert models_of(client, run) == ["READY"]
+
+
+def test_an_export_that_is_killed_costs_the_record_one_warning(recorded: Checkout, tmp_path: Path) -> None:
+    """Where memory is short, the system kills what takes most of it."""
+    shutil.rmtree(recorded.folder / ".mnistflow" / "onnx")
+    recorded.replace(
+        "src/mnistflow/export/formats.py",
+        "    import onnx\n    import torch\n",
+        "    import os\n\n    import onnx\n    import torch\n\n    os.kill(os.getpid(), 9)\n",
+    )
+    recorded.environment["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path / 'new.db'}"
+    output = recorded.run(sys.executable, "stages/plot.py")
+    assert output.count("tracking: warning: ") == 1
+    assert "the model could not be exported: its process ended with status -9" in output
+    assert "drawn into metrics/figures" in output
+
+
+def test_only_what_becomes_the_champion_or_is_promoted_has_a_model(recorded: Checkout) -> None:
+    """What others need of a run, its weights and its graph, is made when they ask for it."""
+    client, (first,) = runs_of(recorded)
+    assert models_of(client, first) == ["READY"]
+    worse = ("-S", "recipes.default.epochs=1", "-S", "recipes.default.lr=1e-6")
+    assert "registered model" not in recorded.dvc("exp", "run", "--name", "worse", *worse)
+    _, (other, _) = runs_of(recorded)
+    assert (other.info.status, models_of(client, other)) == ("FINISHED", [])
+    assert recorded.mnistflow("promote", "worse").endswith(" is now models:/mnistflow@champion\n")
+    assert models_of(client, other) == ["READY"]
+    assert client.get_model_version_by_alias("mnistflow", "champion").run_id == other.info.run_id
 
 
 def test_a_process_killed_while_it_exports_leaves_one_model(recorded: Checkout, tmp_path: Path) -> None:
@@ -453,7 +479,7 @@ def test_queued_experiments_at_once_lose_nothing_and_double_nothing(recorded: Ch
         recorded.dvc("queue", "stop", "--kill")
     other, *rest = complete(recorded, 4)
     assert (other["name"], other["tags"]["dvc.experiment"], other["params"]["model"]) == ("mlp · default", "mlp", "mlp")
-    assert {each["name"] for each in rest} == {f"lenet5 · default evaluate.batch_size={size}" for size in SIZES}
+    assert {item["name"] for item in rest} == {f"lenet5 · default evaluate.batch_size={size}" for size in SIZES}
 
 
 def test_experiments_in_temporary_copies_lose_nothing_and_double_nothing(recorded: Checkout) -> None:
@@ -467,7 +493,7 @@ def test_experiments_in_temporary_copies_lose_nothing_and_double_nothing(recorde
     with ThreadPoolExecutor(3) as pool:
         outputs = list(pool.map(run, SIZES))
     assert "tracking: warning" not in "".join(outputs)
-    found = {each["tags"]["dvc.experiment"]: each["params"]["evaluate.batch_size"] for each in complete(recorded, 3)}
+    found = {item["tags"]["dvc.experiment"]: item["params"]["evaluate.batch_size"] for item in complete(recorded, 3)}
     assert found == {f"temp-{size}": str(size) for size in SIZES}
 
 
@@ -476,12 +502,14 @@ def complete(checkout: Checkout, count: int) -> list[dict[str, Any]]:
     client, runs = runs_of(checkout)
     assert len(runs) == count
     found = sorted((record(client, run) for run in runs), key=lambda each: each["params"]["model"], reverse=True)
-    for each in found:
-        assert (each["status"], each["models"]) == ("FINISHED", 1)
-        assert {"figures/curves.png", "figures/inside.png", "evaluation/predictions.csv"} < set(each["files"])
-        assert [step for step, _ in each["metrics"]["val_accuracy"]] == [1, 2]
-        assert len(each["metrics"]["test_accuracy"]) == 1
-    assert len({each["tags"]["dvc.experiment"] for each in found}) == count
+    for one_item in found:
+        assert one_item["status"] == "FINISHED"
+        assert {"figures/curves.png", "figures/inside.png", "evaluation/predictions.csv"} < set(one_item["files"])
+        assert [step for step, _ in one_item["metrics"]["val_accuracy"]] == [1, 2]
+        assert len(one_item["metrics"]["test_accuracy"]) == 1
+    assert len({item["tags"]["dvc.experiment"] for item in found}) == count
+    champion = client.get_model_version_by_alias("mnistflow", "champion")
+    assert models_of(client, client.get_run(str(champion.run_id))) == ["READY"]
     return found
 
 
@@ -552,8 +580,8 @@ def test_a_run_carries_the_studies_that_its_result_belongs_to(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     chosen = load(recorded.folder / "params.yaml")
     weights = hashlib.md5((recorded.folder / "models/model.safetensors").read_bytes()).hexdigest()
-    other = [("b", "0" * 32, chosen.chosen()), ("c", weights, {**chosen.chosen(), "evaluate.batch_size": 7})]
-    assert tracking.name_study(chosen.tracking, "first", [("a", weights, chosen.chosen()), *other])[0] == 1
+    other = [("b", "0" * 32, chosen.selected()), ("c", weights, {**chosen.selected(), "evaluate.batch_size": 7})]
+    assert tracking.name_study(chosen.tracking, "first", [("a", weights, chosen.selected()), *other])[0] == 1
     assert tracking.name_study(chosen.tracking, "second", other)[0] == 0
     _, (run,) = runs_of(recorded)
     assert {tag: entry for tag, entry in run.data.tags.items() if tag.startswith("study.")} == {"study.first": "a"}

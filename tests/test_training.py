@@ -237,7 +237,7 @@ def test_of_a_file_that_is_read_in_no_order_only_what_is_asked_for_is_read(
     mappings = Path("/proc/self/smaps").read_text(encoding="utf-8").split("VmFlags:")
     flags = [after for before, after in pairwise(mappings) if str(path) in before]
     assert flags
-    assert any(" rr " in each.splitlines()[0] for each in flags) == shuffle
+    assert any(" rr " in flag.splitlines()[0] for flag in flags) == shuffle
 
 
 def test_measurements_are_without_the_part_that_only_training_wants(digits: Splits) -> None:

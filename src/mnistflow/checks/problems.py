@@ -46,16 +46,16 @@ def problems(path: Path) -> list[str]:
 
 def document_problems(document: JsonValue) -> list[str]:
     """Find what is wrong with what a params file holds; see :func:`problems`."""
-    chosen, found = params.parse(document)
+    chosen, mistakes = params.parse(document)
     if not isinstance(document, dict):
-        return found
+        return mistakes
     dataset: Dataset | None = None
     for name, block in _blocks(document, "datasets"):
         wanted = name == document.get("dataset")
         wrong = dataset_problems(name, block, build=wanted)
         if wanted and not wrong:
             dataset = datasets.build(name, block)
-        found += wrong
+        mistakes += wrong
     image_shape = _image_shape(document, dataset)
     built, parameters = _Built(), 0
     for name, block in _blocks(document, "models"):
@@ -64,21 +64,21 @@ def document_problems(document: JsonValue) -> list[str]:
         count = built.parameters(block, given)
         if count is None:
             wrong, count = _model_problems(name, block, given)
-            found += wrong
+            mistakes += wrong
             if not wrong:
                 built.add(block, given, count)
         parameters = count if wanted else parameters
     if chosen is not None:
-        found += gate_problems(chosen.evaluate.gates)
-        found += _tracking_problems(chosen.tracking)
-        found += _device_problems(chosen)
-        if not found and image_shape is not None:
-            found += _memory_problems(chosen, image_shape, dataset, parameters)
-        if not found and image_shape is not None:
-            found += _start_problems(chosen, image_shape, dataset)
+        mistakes += gate_problems(chosen.evaluate.gates)
+        mistakes += _tracking_problems(chosen.tracking)
+        mistakes += _device_problems(chosen)
+        if not mistakes and image_shape is not None:
+            mistakes += _memory_problems(chosen, image_shape, dataset, parameters)
+        if not mistakes and image_shape is not None:
+            mistakes += _start_problems(chosen, image_shape, dataset)
         if dataset is not None:
-            found += _split_problems(chosen, dataset)
-    return found
+            mistakes += _split_problems(chosen, dataset)
+    return mistakes
 
 
 def start_weights(chosen: Params) -> Path | None:
@@ -138,13 +138,13 @@ def dataset_problems(name: str, block: Mapping[str, JsonValue], *, build: bool) 
     """
     if name not in DATASETS:
         return [f"datasets.{name}: there is no data set {name!r}; {nearest(name, DATASETS)}"]
-    found = argument_problems(f"datasets.{name}", DATASETS[name], block)
-    if build and not found:
+    mistakes = argument_problems(f"datasets.{name}", DATASETS[name], block)
+    if build and not mistakes:
         try:
             datasets.build(name, block)
         except ValueError as error:
-            found.append(f"datasets.{name}.{error}")
-    return found
+            mistakes.append(f"datasets.{name}.{error}")
+    return mistakes
 
 
 def _model_problems(name: str, block: Mapping[str, JsonValue], image_shape: ImageShape | None) -> tuple[list[str], int]:
@@ -165,18 +165,18 @@ def _model_problems(name: str, block: Mapping[str, JsonValue], image_shape: Imag
     if architecture not in ARCHITECTURES:
         known = nearest(architecture, ARCHITECTURES)
         return [f"models.{name}.architecture: there is no architecture {architecture!r}; {known}"], 0
-    found = argument_problems(f"models.{name}", ARCHITECTURES[architecture], arguments)
+    mistakes = argument_problems(f"models.{name}", ARCHITECTURES[architecture], arguments)
     parameters = 0
-    if not found:
+    if not mistakes:
         try:
             with torch.device("meta"):
                 model = models.build(architecture, image_shape or (1, 28, 28), 10, arguments)
             parameters = models.parameter_count(model)
         except ShapeError as error:
-            found += [f"models.{name}: {error}"] if image_shape else []
+            mistakes += [f"models.{name}: {error}"] if image_shape else []
         except ValueError as error:
-            found.append(f"models.{name}.{error}")
-    return found, parameters
+            mistakes.append(f"models.{name}.{error}")
+    return mistakes, parameters
 
 
 class _Built:
@@ -217,11 +217,11 @@ def _memory_problems(chosen: Params, image_shape: ImageShape, dataset: Dataset |
     if not hasattr(os, "sysconf"):
         return []
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # in bytes
-    found = []
+    mistakes = []
     recipe = chosen.recipe_block
     copies = 2 + (2 if recipe.optimizer != "sgd" else 1 if recipe.momentum else 0)
     if 4 * copies * parameters > memory:
-        found.append(
+        mistakes.append(
             f"models.{chosen.model}: {parameters:,} parameters, their gradients and what {recipe.optimizer} keeps of "
             f"them need {4 * copies * parameters / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f}; take a "
             "smaller one"
@@ -229,11 +229,11 @@ def _memory_problems(chosen: Params, image_shape: ImageShape, dataset: Dataset |
     images = dataset.training_images if dataset is not None else None
     if images is not None and (needed := 4 * images * math.prod(image_shape)) > memory:
         height, width = image_shape[1:]
-        found.append(
+        mistakes.append(
             f"preprocess.pad: {images:,} images of {height} x {width} pixels need {needed / 1e9:,.0f} GB, and this "
             f"machine has {memory / 1e9:,.0f}; take less padding, or smaller images"
         )
-    return found
+    return mistakes
 
 
 def _image_shape(document: Mapping[str, JsonValue], dataset: Dataset | None) -> ImageShape | None:
@@ -261,22 +261,22 @@ def _split_problems(chosen: Params, dataset: Dataset) -> list[str]:
 
 def _tracking_problems(settings: Tracking) -> list[str]:
     """What MLflow would refuse each time: nothing would ever be recorded."""
-    found = []
+    mistakes = []
     name = settings.registered_model
     if name is not None and (re.search("[/:@']", name) or not name.strip() or name in (".", "..")):
-        found.append(f"tracking.registered_model: {name!r} cannot name a model; take a name without / : @ and '")
+        mistakes.append(f"tracking.registered_model: {name!r} cannot name a model; take a name without / : @ and '")
     scheme, address, _ = (settings.uri or "").partition("://")
     plugins = {point.name for point in entry_points(group="mlflow.tracking_store")}
     if address and scheme.partition("+")[0] not in (*STORES, *plugins):
-        known = ", ".join(f"{each}://" for each in STORES)
-        found.append(
+        known = ", ".join(f"{scheme}://" for scheme in STORES)
+        mistakes.append(
             f"tracking.uri: MLflow has no store at {scheme}://; take {known}, a folder, or null for mlflow.db here"
         )
-    return found
+    return mistakes
 
 
 def _device_problems(chosen: Params) -> list[str]:
-    found: list[str] = []
+    mistakes: list[str] = []
     for name, block in (("preprocess", chosen.preprocess), ("train", chosen.train), ("evaluate", chosen.evaluate)):
         if block.device in ("auto", "cpu"):  # there is one wherever Python runs
             continue
@@ -285,5 +285,5 @@ def _device_problems(chosen: Params) -> list[str]:
         try:
             devices.resolve(block.device)
         except ValueError as error:
-            found.append(f"{name}.device: {error}")
-    return found
+            mistakes.append(f"{name}.device: {error}")
+    return mistakes

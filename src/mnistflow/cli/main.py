@@ -24,8 +24,8 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run a command of ``mnistflow``; what the user can mend ends as one message and exit status 1."""
-    gc.set_threshold(100_000)  # objects, not 700: what a command imports is no garbage
+    """Run a command of ``mnistflow``; what the user can fix ends as one message and exit status 1."""
+    gc.set_threshold(100_000)  # objects, not 700: what a command imports is not garbage
     gc.enable()
     parser = argparse.ArgumentParser(
         prog="mnistflow", description="Look at, record, compare and bring back what `dvc repro` and `dvc exp run` made."
@@ -68,7 +68,7 @@ def main() -> None:
     command.set_defaults(here=Path())
     command = _command(commands, "export", export)
     command.add_argument("--format", dest="form", choices=("onnx", "pt2"), default="onnx", help="(default: onnx)")
-    command.add_argument("--int8", action="store_true", help="in whole numbers, if that costs next to no accuracy")
+    command.add_argument("--int8", action="store_true", help="in 8-bit integers, if that costs next to no accuracy")
     command.add_argument("--model", type=model, metavar="MODEL", help=f"{a_model} (default: the result in this folder)")
     command.add_argument("--output", type=Path, help="(default: models/model.onnx, .pt2 or .int8.onnx)")
     command.add_argument("--json", dest="as_json", action="store_true", help="say it as a JSON object")
@@ -164,7 +164,7 @@ def _from_the_top(arguments: dict[str, object]) -> dict[str, object]:
 
 def _from(here: Path, value: object) -> object:
     if isinstance(value, list):
-        return [_from(here, each) for each in value]
+        return [_from(here, part) for part in value]
     return here / value if isinstance(value, Path) else value
 
 

@@ -92,10 +92,10 @@ def predict(
                 answer, reading = answers.answer(predictor, name, here, several=not one)
             except (ValueError, OSError) as error:
                 failed += 1
-                said = f"{name}: {error.strerror}" if isinstance(error, OSError) else str(error)
-                bar.write(f"mnistflow: {for_terminal(said)}", file=sys.stderr)
+                reason = f"{name}: {error.strerror}" if isinstance(error, OSError) else str(error)
+                bar.write(f"mnistflow: {for_terminal(reason)}", file=sys.stderr)
                 if form == "json":
-                    print(json_text({"file": name, "error": said}))
+                    print(json_text({"file": name, "error": reason}))
                 continue
             if form == "json":
                 print(json_text(answer.tree(predictor)))
@@ -118,7 +118,7 @@ def export(form: str, int8: bool, model: str | Path | None, output: Path | None,
     """Write a model as a file that other programs run: pictures in, probabilities out, preparation inside.
 
     It is held against PyTorch on every test image, and not written if one of them gets another label. With --int8 it
-    computes in whole numbers, and is not written if that costs 0.05 points of accuracy on the validation split.
+    computes in 8-bit integers, and is not written if that costs 0.05 points of accuracy on the validation split.
     """
     from mnistflow.export import conversion  # here, because they take seconds to import
     from mnistflow.serving import catalogue
@@ -159,7 +159,7 @@ def serve(
             raise ValueError(f"no complete run is recorded in {store()}; `dvc repro` records one")
         wanted += [run.id for run in best[:recorded]]
     server.serve(
-        [catalogue.open_predictor(each) for each in wanted or [None]],
+        [catalogue.open_predictor(name) for name in wanted or [None]],
         host=host,
         port=port,
         limits=limits,

@@ -31,8 +31,8 @@ def data_export(directory: Path, dataset: str | None) -> None:
     name = dataset or params.dataset
     if name not in params.datasets:
         raise ValueError(f"there is no data set {name!r}; {nearest(name, params.datasets)}")
-    if found := dataset_problems(name, params.datasets[name], build=True):
-        raise ParamsError(found)
+    if mistakes := dataset_problems(name, params.datasets[name], build=True):
+        raise ParamsError(mistakes)
     chosen = datasets.build(name, params.datasets[name])
     chosen.fetch(paths.raw / name, params.download.timeout)
     published = chosen.read(paths.raw / name)
@@ -74,12 +74,12 @@ def study_run(name: str, only: Sequence[str], jobs: int, full: bool) -> None:
     with studies.alone():
         studies.bring_data(study)
         for experiment in wanted:
-            if found := document_problems(experiment.document):
-                raise ParamsError([f"{name}: {experiment.name}: {problem}" for problem in found])
+            if mistakes := document_problems(experiment.document):
+                raise ParamsError([f"{name}: {experiment.name}: {problem}" for problem in mistakes])
         code, there = results.code(), results.completed()
-        missing = [each for each in wanted if each.find(there, code) is None]
+        missing = [experiment for experiment in wanted if experiment.find(there, code) is None]
         print(f"{name}: {len(wanted)} experiments, {len(wanted) - len(missing)} of them there already", flush=True)
-        failed = _run_experiments(missing, {each.name for each in there}, jobs)
+        failed = _run_experiments(missing, {result.name for result in there}, jobs)
         _name_study(study)
     if failed:
         raise ValueError("\n  ".join([f"{len(failed)} of {len(missing)} experiments failed; see", *failed]))
@@ -92,13 +92,15 @@ def study_show(name: str) -> None:
     What only another version of the code has been run by is shown too, with the commit it was run on.
     """
     from mnistflow import figures  # here, because they take seconds to import
-    from mnistflow.core.files import whole, write_csv
+    from mnistflow.core.files import atomic_write, write_csv
     from mnistflow.experiments import other_writers, results, studies, tables
     from mnistflow.pipeline import durations
 
     code, there, seconds = results.code(), results.completed(), durations.seconds_per_epoch()
     study = studies.load(name)
-    short, full = (tables.newest(each, there, code, seconds) for each in (study, studies.load(name, full=True)))
+    short, full = (
+        tables.newest(experiment, there, code, seconds) for experiment in (study, studies.load(name, full=True))
+    )
     rows = []
     for row, in_full in zip(short, full, strict=True):  # what was run in full below what was cut short
         rows += [row, in_full] if in_full.results and in_full.results != row.results else [row]
@@ -121,8 +123,8 @@ def study_show(name: str) -> None:
         ]
     print("\n".join(lines))
     folder = studies.FOLDER / "results"
-    with whole(folder / f"{name}.md") as beside:
-        beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with atomic_write(folder / f"{name}.md") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     headings = list(dict.fromkeys(heading for row in cells for heading in row))
     write_csv(folder / f"{name}.csv", [{heading: row.get(heading, "") for heading in headings} for row in cells])
     there_are = [row for row in rows if row.results]
@@ -144,7 +146,7 @@ def _run_experiments(missing: Sequence[Experiment], taken: set[str], jobs: int) 
 
     document = read_yaml(Path("params.yaml"))
     assert isinstance(document, dict)  # a study could not have been read with another
-    planned = [each.planned(document, taken) for each in missing]
+    planned = [experiment.planned(document, taken) for experiment in missing]
     running: list[str] = []
     failed: list[str] = []
     with tqdm(total=len(planned), unit="experiment", disable=None if planned else True) as bar:
@@ -171,6 +173,6 @@ def _name_study(study: Study) -> None:
     settings = load().tracking
     if settings.enabled:
         rows = tables.table(study, results.completed(), results.code(), {})
-        found = [(row.entry.name, result.weights, result.chosen) for row in rows for result in row.results]
-        count, page = tracking.name_study(settings, study.name, found)
+        results_of_study = [(row.entry.name, result.weights, result.chosen) for row in rows for result in row.results]
+        count, page = tracking.name_study(settings, study.name, results_of_study)
         print(f"{count} MLflow runs carry the tag study.{study.name}: {page}")

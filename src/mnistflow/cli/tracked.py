@@ -46,18 +46,19 @@ def run() -> None:
     """Print which MLflow run stands for the result in this folder."""
     from mnistflow.experiments import lineage  # here, because it takes seconds to import
 
-    found = lineage.run_of_workspace()
-    if found is None:
+    recorded = lineage.run_of_workspace()
+    if recorded is None:
         raise ValueError(f"the result in this folder is not recorded in {store()}; `mnistflow track` records it")
-    print(f"{found.id}  {for_terminal(found.name)}  {found.status.lower()}\n{found.page}\nall runs: {found.table}")
+    print(f"{recorded.id}  {for_terminal(recorded.name)}  {recorded.status.lower()}")
+    print(f"{recorded.page}\nall runs: {recorded.table}")
 
 
 def restore(wanted: str) -> None:
     """Bring the result of a run back into this folder: its params, metrics, weights and figures."""
     from mnistflow.experiments import lineage  # here, because it takes seconds to import
 
-    found, place = lineage.restore(load().tracking, wanted)
-    print(f"{found.id}  {for_terminal(found.name)}: {place}; the weights are those that it recorded")
+    restored, place = lineage.restore(load().tracking, wanted)
+    print(f"{restored.id}  {for_terminal(restored.name)}: {place}; the weights are those that it recorded")
 
 
 def compare(wanted: Sequence[str], figure: Path) -> None:
@@ -69,7 +70,7 @@ def compare(wanted: Sequence[str], figure: Path) -> None:
     from mnistflow.reports import comparison
 
     params = load()
-    runs = [tracking.find(params.tracking, each) for each in wanted]
+    runs = [tracking.find(params.tracking, name) for name in wanted]
     print("\n".join(markdown_table(comparison.rows(runs))))
     if len(runs) == 2:
         try:
@@ -77,9 +78,9 @@ def compare(wanted: Sequence[str], figure: Path) -> None:
         except ValueError as error:  # the curves come from the store itself
             print(f"mnistflow: warning: not compared image by image: {error}", file=sys.stderr)
     drawn = {
-        name: found
+        name: drawn_curves
         for name in ("val_accuracy", "test_accuracy", "train_loss")
-        if (found := comparison.curves(runs, name))
+        if (drawn_curves := comparison.curves(runs, name))
     }
     figures.save(figures.comparison(drawn), figure, dpi=params.plot.dpi)
     print(f"\ncurves drawn into {figure}")
@@ -90,8 +91,8 @@ def promote(wanted: str) -> None:
     from mnistflow import tracking  # here, because it takes seconds to import
 
     settings = load().tracking
-    found = tracking.find(settings, wanted)
-    print(f"{for_terminal(found.name)} is now {tracking.promote(settings, found.id)}")
+    promoted = tracking.find(settings, wanted)
+    print(f"{for_terminal(promoted.name)} is now {tracking.promote(settings, promoted.id)}")
 
 
 def ui(port: int) -> None:

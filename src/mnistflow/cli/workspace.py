@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from mnistflow.cli.output import paths_with_result
+from mnistflow.config.forms import ParamsError
 from mnistflow.config.params import load
 from mnistflow.core.documents import read_document
 from mnistflow.data.summary import DataSummary
@@ -59,6 +60,8 @@ def gate() -> None:
     from mnistflow.evaluation import gates
 
     paths = paths_with_result()
+    if problems := gates.gate_problems(load().evaluate.gates):
+        raise ParamsError(problems)
     leakage = read_document(paths.data_metrics, DataSummary).leakage
     verdicts = gates.judge(load().evaluate.gates, read_scores(paths.test_metrics), leakage)
     if not verdicts:
@@ -73,32 +76,32 @@ def gate() -> None:
 def report(output: Path) -> None:
     """Write the result in this folder as one page that needs nothing else, and add it to its MLflow run."""
     from mnistflow import tracking  # here, because they take seconds to import
-    from mnistflow.core.files import whole
+    from mnistflow.core.files import atomic_write
     from mnistflow.experiments import lineage
     from mnistflow.reports.report import page
 
     paths, settings = paths_with_result(), load().tracking
-    found, unrecorded = None, "tracking.enabled in params.yaml is false"
+    recorded, unrecorded = None, "tracking.enabled in params.yaml is false"
     if settings.enabled:
         try:
-            found = lineage.run_of_workspace()
+            recorded = lineage.run_of_workspace()
             unrecorded = "with params.yaml as it was when this page was written, no run stood for this result"
         except ValueError as error:
             print(f"mnistflow: warning: {error}", file=sys.stderr)
             unrecorded = "the store did not answer when this page was written"
-    text = page(paths, found, unrecorded)
-    with whole(output) as beside:
-        beside.write_text(text, encoding="utf-8")
+    text = page(paths, recorded, unrecorded)
+    with atomic_write(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     print(f"written to {output}", flush=True)
-    if found is None:
+    if recorded is None:
         print(f"no MLflow run: {unrecorded}; `mnistflow track` records it")
         return
     try:
-        place = tracking.attach(settings, found.id, text, "report/report.html")
+        place = tracking.attach(settings, recorded.id, text, "report/report.html")
     except ValueError as error:  # the page is there all the same
-        print(f"mnistflow: warning: not added to run {found.id}: {error}", file=sys.stderr)
+        print(f"mnistflow: warning: not added to run {recorded.id}: {error}", file=sys.stderr)
     else:
-        print(f"added to run {found.id} as {place}")
+        print(f"added to run {recorded.id} as {place}")
 
 
 def verify() -> None:
@@ -106,12 +109,12 @@ def verify() -> None:
     from mnistflow.experiments import verification  # here, because it takes seconds to import
 
     compared = verification.verify()
-    width = max(len(each.path) for each in compared)
+    width = max(len(output.path) for output in compared)
     print()
-    for each in compared:
-        said = "the same" if each.is_same else f"DIFFERENT: MD5 {each.one} in dvc.lock, {each.other} now"
-        print(f"  {each.stage:<10}  {each.path:<{width}}  {said}")
-    different = [each for each in compared if not each.is_same]
+    for output in compared:
+        outcome = "the same" if output.is_same else f"DIFFERENT: MD5 {output.one} in dvc.lock, {output.other} now"
+        print(f"  {output.stage:<10}  {output.path:<{width}}  {outcome}")
+    different = [output for output in compared if not output.is_same]
     if different:
         first = different[0]
         raise ValueError(

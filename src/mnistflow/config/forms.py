@@ -18,8 +18,8 @@ __all__ = [
     "ParamsError",
     "argument_problems",
     "explained",
+    "flattened",
     "form_problems",
-    "leaves",
     "nearest",
     "shown",
 ]
@@ -77,11 +77,11 @@ def form_problems(path: str, form: type[BaseModel], document: JsonValue) -> list
     return []
 
 
-def leaves(tree: Mapping[str, object], prefix: str = "") -> typing.Iterator[tuple[str, JsonValue]]:
+def flattened(tree: Mapping[str, object], prefix: str = "") -> typing.Iterator[tuple[str, JsonValue]]:
     """The values of nested mappings, each with its dotted path, which begins with ``prefix``."""
     for key, value in tree.items():
         if isinstance(value, dict):
-            yield from leaves(value, f"{prefix}{key}.")
+            yield from flattened(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", typing.cast(JsonValue, value)
 
@@ -125,7 +125,7 @@ def explained(error: ValidationError, form: type[BaseModel], document: JsonValue
 
 
 def _quoted(key: str) -> str:
-    """A key as part of a path, in quotation marks where it is no plain word."""
+    """A key as part of a path, in quotation marks where it is not a plain word."""
     if re.fullmatch(r"[\w-]+", key):
         return key
     return json.dumps(key if len(key) <= 60 else f"{key[:57]}...", ensure_ascii=False)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
-from mnistflow.config.forms import NAME_PATTERN, Block, ParamsError, explained, leaves, nearest, shown
+from mnistflow.config.forms import NAME_PATTERN, Block, ParamsError, explained, flattened, nearest, shown
 from mnistflow.core.files import read_yaml
 
 __all__ = [
@@ -120,7 +120,7 @@ class Preprocess(Block):
 
 
 class Train(Block):
-    """What of training is no part of a recipe."""
+    """What of training is not part of a recipe."""
 
     device: Device
     threads: Threads | Literal["auto"]
@@ -198,7 +198,7 @@ class Params(Block):
         chosen = self.train.threads
         return chosen if chosen != "auto" else 1 if self.recipe_block.batch_size < 64 else 2
 
-    def chosen(self) -> dict[str, JsonValue]:
+    def selected(self) -> dict[str, JsonValue]:
         """What the chosen result rests on, flattened to dotted paths.
 
         Left out are the blocks that were not chosen, and what changes no figure: where files come from, what is
@@ -212,7 +212,7 @@ class Params(Block):
         tree["preprocess"] = self.preprocess.model_dump(exclude={"device"})
         tree["train"] = {"threads": self.threads}
         tree["evaluate"] = self.evaluate.model_dump(exclude={"gates"})
-        return dict(leaves(tree))
+        return dict(flattened(tree))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -236,12 +236,12 @@ def parse(document: JsonValue) -> tuple[Params | None, list[str]]:
     """Validate a document; returns the params, or None where its form is wrong, and one line per mistake."""
     if not isinstance(document, dict):
         return None, [f"the file must be a mapping of keys to values, not {shown(document)}"]
-    found = _unknown_names(document)
+    problems = _unknown_names(document)
     try:
         params = Params.model_validate(document)
     except ValidationError as error:
-        return None, explained(error, Params, document) + found
-    return params, found + _contradictions(params)
+        return None, explained(error, Params, document) + problems
+    return params, problems + _contradictions(params)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -250,45 +250,45 @@ def parse(document: JsonValue) -> tuple[Params | None, list[str]]:
 
 def _unknown_names(document: Mapping[str, JsonValue]) -> list[str]:
     """Choices at the top that no block is named by."""
-    found: list[str] = []
+    problems: list[str] = []
     for name in ("dataset", "model", "recipe"):
         choice, known = document.get(name), document.get(f"{name}s")
         if isinstance(choice, str) and isinstance(known, dict) and choice not in known:
-            found.append(f"{name}: there is no {name} {choice!r}; {nearest(choice, known)}")
-    return found
+            problems.append(f"{name}: there is no {name} {choice!r}; {nearest(choice, known)}")
+    return problems
 
 
 def _contradictions(params: Params) -> list[str]:
     """Mistakes that no single leaf shows."""
-    found: list[str] = []
+    problems: list[str] = []
     for name, recipe in params.recipes.items():
         path = f"recipes.{name}"
         if recipe.momentum is not None and recipe.optimizer != "sgd":
-            found.append(f"{path}.momentum: {recipe.optimizer} has none; write null, or optimizer: sgd")
+            problems.append(f"{path}.momentum: {recipe.optimizer} has none; write null, or optimizer: sgd")
         if recipe.nesterov and not recipe.momentum:
-            found.append(f"{path}.nesterov: needs momentum; set {path}.momentum above 0, or write false")
+            problems.append(f"{path}.nesterov: needs momentum; set {path}.momentum above 0, or write false")
         if recipe.betas is not None and recipe.optimizer == "sgd":
-            found.append(f"{path}.betas: sgd has none; write null, or optimizer: adam")
+            problems.append(f"{path}.betas: sgd has none; write null, or optimizer: adam")
         if recipe.label_smoothing and recipe.loss != "cross_entropy":
-            found.append(f"{path}.label_smoothing: belongs to cross_entropy; write 0 with loss: {recipe.loss}")
+            problems.append(f"{path}.label_smoothing: belongs to cross_entropy; write 0 with loss: {recipe.loss}")
         if (recipe.warmup is None) == (recipe.schedule == "one_cycle"):
             asked = "must be a share above 0, below 1" if recipe.warmup is None else "must be null"
-            found.append(f"{path}.warmup: {asked} with schedule: {recipe.schedule}")
+            problems.append(f"{path}.warmup: {asked} with schedule: {recipe.schedule}")
 
     chosen = params.recipes.get(params.recipe)
     if chosen is not None and params.preprocess.validation_size == 0:
         path = f"recipes.{params.recipe}"
         way = "write {} or give preprocess.validation_size more than 0"
         if chosen.keep == "best":
-            found.append(f"{path}.keep: 'best' needs a validation split; " + way.format("last"))
+            problems.append(f"{path}.keep: 'best' needs a validation split; " + way.format("last"))
         if chosen.patience is not None:
-            found.append(f"{path}.patience: early stopping needs a validation split; " + way.format("null"))
+            problems.append(f"{path}.patience: early stopping needs a validation split; " + way.format("null"))
         if chosen.monitor == "validation":
-            found.append(f"{path}.monitor: there is no validation split; " + way.format("test or none"))
+            problems.append(f"{path}.monitor: there is no validation split; " + way.format("test or none"))
 
     normalize = params.preprocess.normalize
     if isinstance(normalize, list) and normalize[1] < 1e-6:
-        found.append(f"preprocess.normalize: the standard deviation must be at least 1e-6, not {normalize[1]}")
+        problems.append(f"preprocess.normalize: the standard deviation must be at least 1e-6, not {normalize[1]}")
     if params.evaluate.gates.get("min_robust_accuracy") is not None and not params.evaluate.robustness:
-        found.append("evaluate.gates.min_robust_accuracy: needs evaluate.robustness: true; write that, or null here")
-    return found
+        problems.append("evaluate.gates.min_robust_accuracy: needs evaluate.robustness: true; write that, or null here")
+    return problems

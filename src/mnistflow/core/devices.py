@@ -8,15 +8,15 @@ import torch
 
 __all__ = ["available", "describe", "has_room", "multiplies_bf16", "repeatable", "resolve", "seeded"]
 
-SHARE = 0.5  # of a card's free memory that images may take; the rest is for what is computed from them
+SHARE = 0.5  # of a GPU's free memory that images may take; the rest is for what is computed from them
 
 
 def available() -> list[str]:
     """The devices of this machine, best first, always with ``cpu``: ``["cuda:0", "cuda:1", "cpu"]``, say."""
-    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     if torch.backends.mps.is_available():
-        found.append("mps")
-    return [*found, "cpu"]
+        devices.append("mps")
+    return [*devices, "cpu"]
 
 
 def resolve(name: str) -> torch.device:
@@ -28,15 +28,15 @@ def resolve(name: str) -> torch.device:
     Raises:
         ValueError: there is no such device here; the message says what there is. Only ``auto`` falls back.
     """
-    found = available()
-    wanted = {"auto": found[0], "cuda": "cuda:0"}.get(name, name)
-    if wanted not in found:
-        raise ValueError(f"there is no device {name!r} on this machine; there is: {', '.join(found)}")
+    known = available()
+    wanted = {"auto": known[0], "cuda": "cuda:0"}.get(name, name)
+    if wanted not in known:
+        raise ValueError(f"there is no device {name!r} on this machine; there is: {', '.join(known)}")
     return torch.device(wanted)
 
 
 def describe(device: torch.device) -> str:
-    """The device for people: its name and, on CUDA, the card's."""
+    """The device for people: its name and, on CUDA, the GPU's."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
@@ -58,7 +58,7 @@ def multiplies_bf16(device: torch.device) -> bool:
 def repeatable(threads: int, device: torch.device) -> None:
     """Make this process's arithmetic the same each time, bit for bit.
 
-    Sets the number of threads (sums are rounded differently with another number) and, where a card computes,
+    Sets the number of threads (sums are rounded differently with another number) and, where a GPU computes,
     PyTorch's deterministic algorithms in full float32. Numbers below 1e-38 are 0: a processor takes a hundred times as
     long over them, and Adam's averages for units that never answer end there.
     """

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # training runs without pydantic
     from pydantic import JsonValue
 
 __all__ = [
+    "atomic_write",
     "link",
     "named_path",
     "note",
@@ -39,7 +40,6 @@ __all__ = [
     "read_yaml",
     "remove",
     "sha256",
-    "whole",
     "write_csv",
     "write_json",
 ]
@@ -76,7 +76,7 @@ def named_path(text: str) -> Path:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Write a file so that it appears whole or not at all.
 
     Yields a path of the same name in a folder beside the final one; what was written there is flushed to the disk and
@@ -90,20 +90,19 @@ def whole(path: Path) -> Iterator[Path]:
     _sweep(path)
     # A folder, because what writes there may do so under names of its own: safetensors does.
     folder = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    beside = folder / path.name
+    temporary = folder / path.name
     try:
         folder.mkdir()
-        beside.touch()
-        mode = (
-            beside.stat().st_mode
-        )  # by the umask; what writes there may have put a file in its place, for one user alone
-        yield beside
-        beside.chmod(mode)
-        with beside.open("rb+") as file:
+        temporary.touch()
+        # By the umask; what writes there may put a file in its place that is for one user alone.
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        beside.replace(path)
+        temporary.replace(path)
     except OSError as error:
-        if error.filename in (None, str(folder), str(beside)):
+        if error.filename in (None, str(folder), str(temporary)):
             raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
         raise
     finally:
@@ -146,17 +145,17 @@ def link(path: Path, target: Path | None, otherwise: str | None = None) -> None:
         otherwise: what a plain file says in the place of the link then; None: there is nothing in its place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
     if target is not None:
         within = target.is_relative_to(project_root())
-        beside.symlink_to(os.path.relpath(target, path.parent.resolve()) if within else target)
+        temporary.symlink_to(os.path.relpath(target, path.parent.resolve()) if within else target)
     elif otherwise is not None:
-        beside.write_text(otherwise, encoding="utf-8")
+        temporary.write_text(otherwise, encoding="utf-8")
     else:
         path.unlink(missing_ok=True)
         return
-    beside.replace(path)
+    temporary.replace(path)
 
 
 def note(path: Path, brought: Mapping[str, Path | None]) -> None:
@@ -184,8 +183,8 @@ def sha256(path: Path) -> str:
 
 def write_json(path: Path, tree: Mapping[str, object]) -> None:
     """Write a JSON object with two-space indentation, its keys in the order given."""
-    with whole(path) as beside:
-        beside.write_text(json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(tree, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, *keys: str) -> dict[str, object]:
@@ -214,7 +213,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
     Text that a spreadsheet would take for a formula has an apostrophe before it, which :func:`read_csv` takes away.
     """
-    with whole(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in rows:

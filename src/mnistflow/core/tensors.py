@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnistflow.core.files import whole
+from mnistflow.core.files import atomic_write
 
 __all__ = ["Inputs", "Split", "read_in_any_order", "read_split", "read_tensors", "write_split", "write_tensors"]
 
@@ -86,11 +86,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     file's bytes with them. Among it is the SHA-256 of everything else.
     """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    said = {name: value for name, value in metadata.items() if name != "sha256"} | {"format": FORMAT}
-    text = json.dumps({**said, "sha256": _digest(ready, said)}, sort_keys=True, allow_nan=False)
-    with whole(path) as beside:
+    header = {name: value for name, value in metadata.items() if name != "sha256"} | {"format": FORMAT}
+    text = json.dumps({**header, "sha256": _digest(ready, header)}, sort_keys=True, allow_nan=False)
+    with atomic_write(path) as temporary:
         try:
-            save_file(ready, beside, {"mnistflow": text})
+            save_file(ready, temporary, {"mnistflow": text})
         except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(f"{path} cannot be written: {error}") from error
 
@@ -122,10 +122,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
             "`dvc repro` makes it anew"
         )
     expected = metadata.pop("sha256", None)
-    found = _digest(tensors, metadata)
-    if version == FORMAT and expected != found:
-        raise ValueError(f"{path} is damaged: the SHA-256 of its content is {found}, expected {expected}")
-    return tensors, {**metadata, "sha256": found}
+    actual = _digest(tensors, metadata)
+    if version == FORMAT and expected != actual:
+        raise ValueError(f"{path} is damaged: the SHA-256 of its content is {actual}, expected {expected}")
+    return tensors, {**metadata, "sha256": actual}
 
 
 def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, object]) -> str:

@@ -59,7 +59,7 @@ def listed(folder: Path) -> Listing:
     """The pictures below a folder, in the order of their folders' paths, then of their names; none is decoded.
 
     Hidden files and litter do not count. A link is followed, but not to a folder above it or one that is listed
-    already, so that it always ends. What is no plain file (a named pipe, a socket, a device) is never opened.
+    already, so that it always ends. What is not a plain file (a named pipe, a socket, a device) is never opened.
 
     Raises:
         OSError: a folder cannot be read.
@@ -104,7 +104,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _unreadable(path: Path) -> str | None:
-    """Why a file is no picture to read, as a plural; None if it is one."""
+    """Why a file is not a picture to read, as a plural; None if it is one."""
     try:
         if not S_ISREG(path.stat().st_mode):
             return SPECIAL

@@ -68,9 +68,9 @@ class Evaluation:
             accuracy_high=round(self.interval[1], 6),
             top2_accuracy=self.top2_accuracy,
             loss=round(self.loss, 6),
-            macro_precision=round(fmean(each.precision for each in figures), 6),
-            macro_recall=round(fmean(each.recall for each in figures), 6),
-            macro_f1=round(fmean(each.f1 for each in figures), 6),
+            macro_precision=round(fmean(one_class.precision for one_class in figures), 6),
+            macro_recall=round(fmean(one_class.recall for one_class in figures), 6),
+            macro_f1=round(fmean(one_class.f1 for one_class in figures), 6),
             ece=round(self.calibration.ece, 6),
             brier=round(self.calibration.brier, 6),
             temperature=None if self.temperature is None else round(self.temperature, 6),
@@ -78,11 +78,11 @@ class Evaluation:
             brier_scaled=None if scaled is None else round(scaled.brier, 6),
             parameters=self.parameters,
             multiply_adds=self.multiply_adds,
-            images=sum(each.images for each in figures),
+            images=sum(figure.images for figure in figures),
             classes=figures,
             confusion=tuple(map(tuple, self.confusion)),
             reliability=tuple(
-                Bin(*(round(value, 6) for value in vars(each).values())) for each in self.calibration.bins
+                Bin(*(round(value, 6) for value in vars(one_bin).values())) for one_bin in self.calibration.bins
             ),
             robust_accuracy=robustness.accuracy,
             shift_accuracies=tuple(shift_accuracies),
@@ -111,11 +111,11 @@ class Robustness:
     @property
     def accuracy(self) -> float | None:
         """The mean over all corruptions and strengths."""
-        return round(fmean(each.accuracy for each in self.corrupted), 6) if self.corrupted else None
+        return round(fmean(corrupted.accuracy for corrupted in self.corrupted), 6) if self.corrupted else None
 
     def rows(self) -> list[dict[str, object]]:
         """A row for the images as they are, and one for each corruption and strength."""
-        return [asdict(each) for each in (Corrupted("none", 0, 0.0, self.clean), *self.corrupted)]
+        return [asdict(corrupted) for corrupted in (Corrupted("none", 0, 0.0, self.clean), *self.corrupted)]
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def robustness(model: nn.Module, split: Split, clean: float, batch_size: int) ->
         batch_size: images at once.
     """
     quick = copy.deepcopy(model).to(memory_format=torch.channels_last)  # convolutions twice as fast on a CPU
-    found = []
+    measured = []
     for name, corruption in CORRUPTIONS.items():
         for strength, amount in enumerate(corruption.amounts, start=1):
             generator, right = Generator().manual_seed(CORRUPTION_SEED), 0
@@ -224,8 +224,8 @@ def robustness(model: nn.Module, split: Split, clean: float, batch_size: int) ->
                     images, corruption, strength, generator, mean=split.inputs.mean, std=split.inputs.std
                 )
                 right += _right(quick, harder, labels, batch_size)
-            found.append(Corrupted(name, strength, amount, right / len(split)))
-    return Robustness(clean, tuple(found))
+            measured.append(Corrupted(name, strength, amount, right / len(split)))
+    return Robustness(clean, tuple(measured))
 
 
 def speed(model: nn.Module, split: Split, batch_size: int) -> Speed:

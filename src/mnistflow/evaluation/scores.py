@@ -112,7 +112,7 @@ class Scores:
     @property
     def class_recall(self) -> float | None:
         """Of the worst class that has test images."""
-        return min((each.recall for each in self.classes if each.images), default=None)
+        return min((one_class.recall for one_class in self.classes if one_class.images), default=None)
 
 
 METRICS: dict[str, Metric] = {
@@ -166,12 +166,12 @@ def class_scores(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> tu
         return round(part / whole, 6) if whole else 0.0
 
     predicted = [sum(column) for column in zip(*confusion, strict=True)]
-    found = []
+    scores = []
     for label, (name, row) in enumerate(zip(names, confusion, strict=True)):
         right, images = row[label], sum(row)
         f1 = share(2 * right, images + predicted[label])
-        found.append(ClassScores(name, share(right, predicted[label]), share(right, images), f1, images))
-    return tuple(found)
+        scores.append(ClassScores(name, share(right, predicted[label]), share(right, images), f1, images))
+    return tuple(scores)
 
 
 def read_scores(path: Path) -> Scores:

@@ -48,11 +48,11 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
             # Repo(…, rev=commit) looks for the project at the top of the git repository alone.
             with Repo(str(Path.cwd())) as repo, switch(repo, commit):
                 _refuse_climbing(repo, commit)
-                for path in (Path("params.yaml"), *(getattr(paths, each) for each in wanted)):
+                for path in (Path("params.yaml"), *(getattr(paths, field) for field in wanted)):
                     repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)
         except (DvcException, OSError) as error:
             raise ValueError(f"DVC's cache has not all files of {commit[:10]}: {error}{_cache_hint()}") from error
-        brought = {each: folder / getattr(paths, each) for each in wanted}
+        brought = {field: folder / getattr(paths, field) for field in wanted}
         for each, place in brought.items():
             if not place.exists():
                 raise ValueError(

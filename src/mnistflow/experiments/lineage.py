@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from mnistflow import tracking
-from mnistflow.config.forms import leaves
+from mnistflow.config.forms import flattened
 from mnistflow.config.params import Params, Tracking, load
 from mnistflow.config.paths import Paths
 from mnistflow.core.files import digest, sha256
@@ -15,12 +15,12 @@ from mnistflow.experiments import cache, results
 from mnistflow.experiments.results import Result
 from mnistflow.pipeline import git
 from mnistflow.pipeline.lockfile import Lock
-from mnistflow.tracking import Found, Origin, Record, tags
+from mnistflow.tracking import Origin, Record, RunInfo, tags
 
 __all__ = ["record_experiments", "record_workspace", "refresh_names", "restore", "run_of_workspace"]
 
 
-def run_of_workspace() -> Found | None:
+def run_of_workspace() -> RunInfo | None:
     """The run that stands for the result in this folder, whoever made it; None if it is not recorded.
 
     Raises:
@@ -44,9 +44,9 @@ def record_workspace() -> str:
         # What is recorded is the params, so they must be those that the files were made with.
         status = _dvc("status", "preprocess", "train", "evaluate", "plot")
         if status.returncode != 0 or "up to date" not in status.stdout:
-            said = (status.stdout or status.stderr).strip()
+            printed = (status.stdout or status.stderr).strip()
             raise ValueError(
-                f"the result in this folder is not that of its params and code; `dvc repro` first:\n{said}"
+                f"the result in this folder is not that of its params and code; `dvc repro` first:\n{printed}"
             )
         return _recorded(params, paths, Origin.here())
 
@@ -90,7 +90,7 @@ def refresh_names() -> list[tuple[str, str]]:
     return tracking.name_experiments(load().tracking, names)
 
 
-def restore(settings: Tracking, wanted: str) -> tuple[Found, str]:
+def restore(settings: Tracking, wanted: str) -> tuple[RunInfo, str]:
     """Bring the result of a run back into this folder: its params, metrics, weights and figures.
 
     Args:
@@ -103,28 +103,28 @@ def restore(settings: Tracking, wanted: str) -> tuple[Found, str]:
     Raises:
         ValueError: there is no such run, no experiment and no commit holds its files, or changes here would be lost.
     """
-    found = tracking.find(settings, wanted)
+    info = tracking.find(settings, wanted)
     paths = Paths.load()
-    if found.tags.get(tags.WEIGHTS) is None:
-        raise ValueError(f"run {found.id} ({found.name}) is {found.status.lower()}: it has no result")
-    if _is_here(found, paths):
-        return found, "it is what this folder holds"
+    if info.tags.get(tags.WEIGHTS) is None:
+        raise ValueError(f"run {info.id} ({info.name}) is {info.status.lower()}: it has no result")
+    if _is_here(info, paths):
+        return info, "it is what this folder holds"
     if changed := results.changed_files():
         raise ValueError(
             f"not committed: {', '.join(changed)}; that would be lost. Commit it, or take it back: "
             f"git checkout {' '.join(changed)}"
         )
-    weights = found.tags[tags.DVC_WEIGHTS]
-    holder = next((each for each in results.completed() if _is_result(found, each)), None)
+    weights = info.tags[tags.DVC_WEIGHTS]
+    holder = next((result for result in results.completed() if _is_result(info, result)), None)
     if holder is not None:
         cache.refuse_climbing(holder.commit)
         done, place = _dvc("exp", "apply", holder.name), f"DVC experiment {holder.name}"
     else:
-        commit = next((each for each in results.holders(weights) if _is_of(found, each)), None)
+        commit = next((candidate for candidate in results.holders(weights) if _is_of(info, candidate)), None)
         if commit is None:
             raise ValueError(
-                f"no DVC experiment and no commit here holds the files of run {found.id} ({found.name}); its weights "
-                f"are in MLflow: -S train.init_from={found.id}"
+                f"no DVC experiment and no commit here holds the files of run {info.id} ({info.name}); its weights "
+                f"are in MLflow: -S train.init_from={info.id}"
             )
         cache.refuse_climbing(commit)
         git.run("checkout", "--quiet", commit, "--", "params.yaml", "dvc.lock", "metrics")
@@ -135,9 +135,9 @@ def restore(settings: Tracking, wanted: str) -> tuple[Found, str]:
             (line for line in lines if line.startswith("ERROR:")), lines[-1] if lines else "it printed nothing"
         )
         raise ValueError(f"DVC could not bring it back from {place}: {reason.removeprefix('ERROR: ')}")
-    if not _is_here(found, paths):
-        raise ValueError(f"{place} did not bring back what run {found.id} recorded; `git status` says what changed")
-    return found, place
+    if not _is_here(info, paths):
+        raise ValueError(f"{place} did not bring back what run {info.id} recorded; `git status` says what changed")
+    return info, place
 
 
 def _recorded(params: Params, paths: Paths, origin: Origin) -> str:
@@ -148,29 +148,29 @@ def _recorded(params: Params, paths: Paths, origin: Origin) -> str:
     return record.run_id
 
 
-def _is_here(found: Found, paths: Paths) -> bool:
+def _is_here(run: RunInfo, paths: Paths) -> bool:
     """Whether this folder holds the weights of a run, its params, and an evaluation by them."""
     params = load()
-    now = dict(leaves(params.model_dump(include={"evaluate"})))
+    now = dict(flattened(params.model_dump(include={"evaluate"})))
     try:
-        by = dict(leaves(Lock.read().stage("evaluate").values))  # which has names with dots, or the block as a whole
+        by = dict(flattened(Lock.read().stage("evaluate").values))  # which has names with dots, or the block as a whole
     except ValueError:
         return False
     return (
         paths.weights.is_file()
-        and sha256(paths.weights) == found.tags[tags.WEIGHTS]
-        and tracking.texts(params.chosen()) == dict(found.params)
+        and sha256(paths.weights) == run.tags[tags.WEIGHTS]
+        and tracking.texts(params.selected()) == dict(run.params)
         and by == {path: now.get(path) for path in by}
     )
 
 
-def _is_result(found: Found, result: Result) -> bool:
-    return result.weights == found.tags[tags.DVC_WEIGHTS] and tracking.texts(result.chosen) == dict(found.params)
+def _is_result(run: RunInfo, result: Result) -> bool:
+    return result.weights == run.tags[tags.DVC_WEIGHTS] and tracking.texts(result.chosen) == dict(run.params)
 
 
-def _is_of(found: Found, commit: str) -> bool:
+def _is_of(run: RunInfo, commit: str) -> bool:
     params = tracking.committed_params(commit)
-    return params is not None and tracking.texts(params.chosen()) == dict(found.params)
+    return params is not None and tracking.texts(params.selected()) == dict(run.params)
 
 
 def _dvc(*arguments: str) -> subprocess.CompletedProcess[str]:

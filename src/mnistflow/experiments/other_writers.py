@@ -21,11 +21,11 @@ def accuracies(weights: Iterable[str]) -> dict[str, dict[str, float]]:
         pictures, labels = handwriting.fair(name, Paths.load().raw / "mnist")
         bar = tqdm(pictures, desc=name, total=len(labels), unit="picture", disable=None, leave=False)
         gathered[name] = handwriting.gather(bar, labels, lambda grey: reader.read(grey, several=False))
-    found: dict[str, dict[str, float]] = {}
-    for each in tqdm(list(weights), desc="networks", unit="network", disable=None, leave=False):
-        network = formats.eager(cache.cached(each))
-        found[each] = {}
+    read: dict[str, dict[str, float]] = {}
+    for weight in tqdm(list(weights), desc="networks", unit="network", disable=None, leave=False):
+        network = formats.eager(cache.cached(weight))
+        read[weight] = {}
         for name, images in gathered.items():
             score = handwriting.score(images, lambda batch: network(batch).argmax(axis=1))  # noqa: B023
-            found[each] |= {name: score.accuracy, f"{name}, scaled alone": score.naive / score.pictures}
-    return found
+            read[weight] |= {name: score.accuracy, f"{name}, scaled alone": score.naive / score.pictures}
+    return read

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # DVC takes a second to import
 
 __all__ = ["Result", "changed_files", "code", "completed", "holders", "origin"]
 
-DECISIVE = ("preprocess", "train", "evaluate")  # the stages that figures rest on
+RESULT_STAGES = ("preprocess", "train", "evaluate")  # the stages that figures rest on
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def completed() -> list[Result]:
     Those that an older version made, whose files this one cannot read, are left out.
 
     Raises:
-        ValueError: this is no git repository.
+        ValueError: this is not a git repository.
     """
     named = git.experiments()
     paths = Paths.load()
@@ -58,7 +58,7 @@ def completed() -> list[Result]:
     ]  # fmt: skip
     blobs = iter(git.contents([f"{commit}:./{path.as_posix()}" for commit, _ in named for path in wanted]))
     codes = _codes([commit for commit, _ in named])
-    found = []
+    read_back = []
     for (commit, name), of_code in zip(named, codes, strict=True):
         files = [next(blobs) for _ in wanted]
         if None in files:
@@ -73,11 +73,11 @@ def completed() -> list[Result]:
             scores = parse_document(json.loads(test), Scores, f"{name}:{paths.test_metrics}")
         except ValueError:  # of another version
             continue
-        found.append(
+        read_back.append(
             Result(
                 name=name,
                 commit=commit,
-                chosen=loaded.chosen(),
+                chosen=loaded.selected(),
                 code=of_code,
                 train=trained,
                 test=scores,
@@ -86,7 +86,7 @@ def completed() -> list[Result]:
                 weights=weights,
             )
         )
-    return found
+    return read_back
 
 
 def origin(commit: str) -> tuple[str, bool]:
@@ -117,7 +117,7 @@ def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
     root = Path.cwd()
     if not PACKAGE.is_relative_to(root):  # an environment that several checkouts share has the code of one of them
         raise ValueError(f"this is the mnistflow of {PACKAGE.parent}; run the one of this folder: pip install -e .")
-    scripts = [root / "stages" / f"{name}.py" for name in DECISIVE]
+    scripts = [root / "stages" / f"{name}.py" for name in RESULT_STAGES]
     places = {*scripts, *(room for script in scripts for room in rooms(script))}
     names = [place.relative_to(root).as_posix() for place in sorted(places)]
     lines = git.run(

@@ -44,9 +44,9 @@ class Ended:
         """Why it failed, in one line: what the stage said, else what DVC did, else the last thing that was printed."""
         text = self.log.read_text(encoding="utf-8", errors="replace")
         if failed := re.search(r"^ERROR: failed to reproduce '(\w+)'", text, re.MULTILINE):
-            said = text[: failed.start()].rpartition(f"\n{failed[1]}: ")
-            if said[0]:
-                return " ".join(f"{failed[1]}: {said[2]}".split())
+            printed = text[: failed.start()].rpartition(f"\n{failed[1]}: ")
+            if printed[0]:
+                return " ".join(f"{failed[1]}: {printed[2]}".split())
         lines = [line.strip() for line in text.split("\n") if line.strip()]
         errors = [line for line in lines if line.startswith("ERROR: ")]
         return next(reversed(errors or lines), "it printed nothing")
@@ -93,7 +93,7 @@ def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Planned |
             while waiting and len(running) < jobs:
                 planned = waiting.pop(0)
                 log = logs / f"{planned.name}.log"
-                sets = [part for each in planned.overrides for part in ("-S", each)]
+                sets = [part for override_ in planned.overrides for part in ("-S", override_)]
                 command = [sys.executable, "-m", "dvc", "--wait-for-lock"]
                 command += ["exp", "run", "--temp", "--name", planned.name, *sets]
                 with log.open("wb") as file:
@@ -109,7 +109,7 @@ def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Planned |
                 running[process] = (planned, time.perf_counter(), log)
                 yield planned
             time.sleep(0.2)
-            for process in [each for each in running if each.poll() is not None]:
+            for process in [process for process in running if process.poll() is not None]:
                 planned, started, log = running.pop(process)
                 yield Ended(planned, process.returncode, time.perf_counter() - started, log)
     finally:

@@ -72,7 +72,7 @@ class Experiment:
 
     def find(self, results: Sequence[Result], code: tuple[str, ...]) -> Result | None:
         """The result of exactly this, whatever it is called and wherever it came from."""
-        return next((each for each in results if each.code == code and each.chosen == self.chosen), None)
+        return next((result for result in results if result.code == code and result.chosen == self.chosen), None)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Study:
             if name not in known:
                 raise ValueError(f"study {self.name} has no entry {name!r}; {nearest(name, known)}")
         chosen = [entry.experiments for entry in self.entries if not only or entry.name in only]
-        return [each for of_one_seed in zip(*chosen, strict=True) for each in of_one_seed]
+        return [experiment for of_one_seed in zip(*chosen, strict=True) for experiment in of_one_seed]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -137,8 +137,8 @@ def load(name: str, *, full: bool = False) -> Study:
         raise ValueError(f"there is no study {name!r}; {nearest(name, names())}")
     path = FOLDER / f"{name}.yaml"
     document = read_yaml(path)
-    if found := form_problems(str(path), StudyBlock, document):
-        raise ParamsError(found)
+    if problems := form_problems(str(path), StudyBlock, document):
+        raise ParamsError(problems)
     block = StudyBlock.model_validate(document)
     base = read_yaml(Path("params.yaml"))
     if not isinstance(base, dict):
@@ -152,31 +152,31 @@ def load(name: str, *, full: bool = False) -> Study:
         question=block.question,
         exports=block.exports,
         columns=tuple(block.columns),
-        entries=tuple(_entry(path, block, base, each, entry, full) for each, entry in entries.items()),
+        entries=tuple(_entry(path, block, base, label, entry, full) for label, entry in entries.items()),
     )
 
 
 def _resolved(path: Path, entries: Mapping[str, EntryBlock]) -> dict[str, EntryBlock]:
     """Entries with what they take over from those above them."""
-    found: dict[str, EntryBlock] = {}
+    resolved: dict[str, EntryBlock] = {}
     for name, entry in entries.items():
-        if entry.like is not None and entry.like not in found:
+        if entry.like is not None and entry.like not in resolved:
             raise ParamsError(
-                [f"{path}: entries.{name}.like: no entry {entry.like!r} above; {nearest(entry.like, found)}"]
+                [f"{path}: entries.{name}.like: no entry {entry.like!r} above; {nearest(entry.like, resolved)}"]
             )
-        model = found[entry.like] if entry.like is not None else EntryBlock()
+        model = resolved[entry.like] if entry.like is not None else EntryBlock()
         changes = {"set": {**model.set, **entry.set}, "limit": {**model.limit, **entry.limit}}
-        found[name] = entry.model_copy(update=changes)
-    return found
+        resolved[name] = entry.model_copy(update=changes)
+    return resolved
 
 
 def _combined(factors: Mapping[str, Mapping[str, Overrides]]) -> dict[str, EntryBlock]:
     """A factorial: each level of each factor with each of the others."""
-    found = {}
+    combined = {}
     for levels in itertools.product(*(levels.items() for levels in factors.values())):
         changes = {path: value for _, overrides in levels for path, value in overrides.items()}
-        found["-".join(name for name, _ in levels)] = EntryBlock(set=changes)
-    return {} if not factors else found
+        combined["-".join(name for name, _ in levels)] = EntryBlock(set=changes)
+    return {} if not factors else combined
 
 
 def _entry(
@@ -192,7 +192,7 @@ def _entry(
         chosen, problems = params.parse(document)
         if chosen is None or problems:
             raise ParamsError([f"{path}: {name}: {problem}" for problem in problems])
-        experiments.append(Experiment(f"{path.stem}-{name}-{seed}{suffix}", overrides, document, chosen.chosen()))
+        experiments.append(Experiment(f"{path.stem}-{name}-{seed}{suffix}", overrides, document, chosen.selected()))
     whole, _ = params.parse(uncut)
     assert whole is not None
     expected = None if suffix else block.expected
@@ -209,17 +209,17 @@ def _entry(
 
 def _changed(document: Mapping[str, JsonValue], overrides: Overrides) -> dict[str, JsonValue]:
     """Params with overrides in them; keys that are not there are added, for validation to judge."""
-    found = copy.deepcopy(dict(document))
+    changed = copy.deepcopy(dict(document))
     for path, value in overrides.items():
         *parents, leaf = path.split(".")
-        here: dict[str, JsonValue] = found
+        here: dict[str, JsonValue] = changed
         for key in parents:
             inner = here.setdefault(key, {})
             if not isinstance(inner, dict):
                 inner = here[key] = {}
             here = inner
         here[leaf] = value
-    return found
+    return changed
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def bring_data(study: Study) -> None:
     from mnistflow.data.datasets.folder import write_folder
 
     settings, paths = params.load(), Paths.load()
-    used = {str(each.document["dataset"]) for each in study.experiments()} - {"folder"}
+    used = {str(experiment.document["dataset"]) for experiment in study.experiments()} - {"folder"}
     for name in sorted(used | set(study.exports.values())):
         datasets.build(name, settings.datasets[name]).fetch(paths.raw / name, settings.download.timeout)
     for folder, name in study.exports.items():

@@ -39,8 +39,8 @@ class Row:
     def cells(self, columns: Sequence[Column]) -> dict[str, str]:
         """The row as text, by the heading of its column."""
         epochs = [result.train.epochs for result in self.results]
-        seconds = [self.seconds[each.weights] for each in self.results if each.weights in self.seconds]
-        found = {
+        seconds = [self.seconds[result.weights] for result in self.results if result.weights in self.seconds]
+        row = {
             "entry": self.entry.label,
             "system": self.entry.title,
             "published %": self.entry.published,
@@ -52,13 +52,13 @@ class Row:
             "s an epoch": f"{min(seconds):.{0 if min(seconds) >= 10 else 1}f}" if seconds else "",
         }
         for column in columns:
-            found |= self._handwriting() if column == "handwriting" else EXTRA[column](self.results)
-        return found
+            row |= self._handwriting() if column == "handwriting" else EXTRA[column](self.results)
+        return row
 
     def _handwriting(self) -> dict[str, str]:
-        read = [self.handwriting[each.weights] for each in self.results if each.weights in self.handwriting]
-        names = dict.fromkeys(name for each in read for name in each)
-        return {f"{name} %": _spread([100 * each[name] for each in read]) for name in names}
+        read = [self.handwriting[result.weights] for result in self.results if result.weights in self.handwriting]
+        names = dict.fromkeys(name for accuracies in read for name in accuracies)
+        return {f"{name} %": _spread([100 * accuracies[name] for accuracies in read]) for name in names}
 
 
 def table(study: Study, results: Sequence[Result], code: tuple[str, ...], seconds: Mapping[str, float]) -> list[Row]:
@@ -71,15 +71,19 @@ def table(study: Study, results: Sequence[Result], code: tuple[str, ...], second
         seconds: an epoch, by the MD5 of the weights.
     """
     return [
-        Row(entry, tuple(found for each in entry.experiments if (found := each.find(results, code))), seconds)
+        Row(
+            entry,
+            tuple(result for experiment in entry.experiments if (result := experiment.find(results, code))),
+            seconds,
+        )
         for entry in study.entries
     ]
 
 
 def newest(study: Study, results: Sequence[Result], code: tuple[str, ...], seconds: Mapping[str, float]) -> list[Row]:
     """As :func:`table`; for an entry that this code has made nothing of, what the newest of other code has made."""
-    codes = dict.fromkeys([code, *(each.code for each in results)])
-    tables = [table(study, results, each, seconds) for each in codes]
+    codes = dict.fromkeys([code, *(result.code for result in results)])
+    tables = [table(study, results, version, seconds) for version in codes]
     return [next((row for row in rows if row.results), rows[0]) for rows in zip(*tables, strict=True)]
 
 
@@ -101,33 +105,33 @@ def _epochs(run: Sequence[int], recipe: int) -> str:
 
 
 def _first_epoch(results: Sequence[Result]) -> dict[str, str]:
-    firsts = [each.history[0] for each in results]
+    firsts = [result.history[0] for result in results]
     values = [100 * float(row["test_accuracy"] or row["val_accuracy"] or math.nan) for row in firsts]
     return {"after 1 epoch %": _spread(values)}
 
 
 def _kept_epoch(results: Sequence[Result]) -> dict[str, str]:
-    return {"weights of epoch": ", ".join(str(each.train.kept_epoch) for each in results)}
+    return {"weights of epoch": ", ".join(str(result.train.kept_epoch) for result in results)}
 
 
 def _validation(results: Sequence[Result]) -> dict[str, str]:
-    values = [each.train.val_accuracy for each in results]
+    values = [result.train.val_accuracy for result in results]
     return {"validation %": _spread([100 * value for value in values if value is not None])}
 
 
 def _shifts(results: Sequence[Result]) -> dict[str, str]:
-    found: dict[str, list[float]] = {}
-    for each in results:
-        for pixels, accuracy in enumerate(each.test.shift_accuracies, start=1):
-            found.setdefault(f"moved {pixels} px %", []).append(100 * accuracy)
-    return {heading: _spread(values, ".1f") for heading, values in found.items()}
+    accuracies: dict[str, list[float]] = {}
+    for result in results:
+        for pixels, accuracy in enumerate(result.test.shift_accuracies, start=1):
+            accuracies.setdefault(f"moved {pixels} px %", []).append(100 * accuracy)
+    return {heading: _spread(values, ".1f") for heading, values in accuracies.items()}
 
 
 def _dead_units(results: Sequence[Result]) -> dict[str, str]:
     """The share of hidden units that say the same for every image, layer by layer."""
     shares: dict[str, list[float]] = {}
-    for each in results:
-        for row in each.layers:
+    for result in results:
+        for row in result.layers:
             if row["moment"] == "end" and row["dead_units"]:
                 shares.setdefault(row["layer"], []).append(int(row["dead_units"]) / int(row["units"]))
     return {"dead units % by layer": ", ".join(f"{100 * fmean(values):.0f}" for values in shares.values())}
@@ -136,8 +140,8 @@ def _dead_units(results: Sequence[Result]) -> dict[str, str]:
 def _gradients(results: Sequence[Result]) -> dict[str, str]:
     """Norms of the gradient at the start of training, layer by layer."""
     norms: dict[str, list[float]] = {}
-    for each in results:
-        for row in each.layers:
+    for result in results:
+        for row in result.layers:
             if row["moment"] == "start":
                 norms.setdefault(row["layer"], []).append(float(row["gradient_norm"]))
     return {"gradient norm by layer, at the start": ", ".join(f"{fmean(values):.2g}" for values in norms.values())}

@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 from mnistflow import models
 from mnistflow.config.paths import Paths
-from mnistflow.core.files import sha256, whole
+from mnistflow.core.files import atomic_write, sha256
 from mnistflow.core.tensors import Inputs, Split, read_split
 from mnistflow.export import formats
 from mnistflow.export.formats import Parity, Source
-from mnistflow.models import Card
+from mnistflow.models import ModelMetadata
 from mnistflow.recognition.predictor import Predictor
 
 __all__ = ["ALLOWED", "Converted", "Cost", "convert"]
 
-ALLOWED = 0.0005  # what whole numbers may cost in accuracy, as a share of the images
+ALLOWED = 0.0005  # what 8-bit integers may cost in accuracy, as a share of the images
 SHOWN = 1000  # training images that show how large values get
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What whole numbers cost in accuracy: shares of the images, without and with them."""
+    """What 8-bit integers cost in accuracy: shares of the images, without and with them."""
 
     validation_accuracy: float
     validation_accuracy_int8: float
@@ -63,7 +63,7 @@ class Converted:
                 ("validation", self.cost.validation_accuracy, self.cost.validation_accuracy_int8),
                 ("test", self.cost.test_accuracy, self.cost.test_accuracy_int8),
             ):
-                lines.append(f"{split} accuracy {other:.2%}, without whole numbers {one:.2%}")
+                lines.append(f"{split} accuracy {other:.2%}, without 8-bit integers {one:.2%}")
         return "\n".join(lines)
 
 
@@ -74,25 +74,25 @@ def convert(source: Source, target: Path, form: str, paths: Paths) -> Converted:
         source: the weights.
         target: to write.
         form: ``onnx``, ``int8.onnx`` or ``pt2``.
-        paths: of the splits that it is measured on. Whether whole numbers cost too much is decided on the validation
+        paths: of the splits that it is measured on. Whether 8-bit integers cost too much is decided on the validation
             split, after they were fitted to images of the training split.
 
     Raises:
         ValueError: it cannot be written in this form, gives another label, or costs too much.
     """
-    _, card = models.load(source.weights)
-    test = _split(paths.test_split, card)
+    _, metadata = models.load(source.weights)
+    test = _split(paths.test_split, metadata)
     opset: int | None = None
     cost: Cost | None = None
     parity: Parity | None = None
-    with whole(target) as beside:
+    with atomic_write(target) as temporary:
         if form == "pt2":
-            predict = formats.pt2_of(source.weights, beside)
+            predict = formats.pt2_of(source.weights, temporary)
         else:
-            formats.onnx_of(source.weights, beside, name=source.name, test_accuracy=source.test_accuracy)
-            opset, predict = formats.OPSET, Predictor(beside).probabilities
+            formats.onnx_of(source.weights, temporary, name=source.name, test_accuracy=source.test_accuracy)
+            opset, predict = formats.OPSET, Predictor(temporary).probabilities
         if form == "int8.onnx":
-            cost, predict = _in_whole_numbers(beside, card, test, paths)
+            cost, predict = _quantised(temporary, metadata, test, paths)
         if test is not None:
             images = formats.raw_images(test)
             parity = formats.parity(predict(images), formats.eager(source.weights)(images))
@@ -113,23 +113,23 @@ def convert(source: Source, target: Path, form: str, paths: Paths) -> Converted:
     )
 
 
-def _in_whole_numbers(graph: Path, card: Card, test: Split | None, paths: Paths) -> tuple[Cost, formats.Predict]:
-    """Replace a graph by the same one in whole numbers, if that does not cost too much."""
-    train, validation = (_split(path, card) for path in (paths.train_split, paths.validation_split))
+def _quantised(graph: Path, metadata: ModelMetadata, test: Split | None, paths: Paths) -> tuple[Cost, formats.Predict]:
+    """Replace a graph by the same one in 8-bit integers, if that does not cost too much."""
+    train, validation = (_split(path, metadata) for path in (paths.train_split, paths.validation_split))
     if train is None or validation is None or test is None or not len(validation):
         raise ValueError(
-            "whole numbers are fitted to training images and judged on a validation split, and this folder has none of "
-            f"the data set {card.inputs.dataset}; `dvc repro` makes them"
+            "8-bit integers are fitted to training images and judged on a validation split, and this folder has none "
+            f"of the data set {metadata.inputs.dataset}; `dvc repro` makes them"
         )
     exact = Predictor(graph)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "int8.onnx"
         formats.int8_of(graph, place, formats.raw_images(train)[:SHOWN])
         rounded = Predictor(place)
-        cost = Cost(*(_accuracy(each, split) for split in (validation, test) for each in (exact, rounded)))
+        cost = Cost(*(_accuracy(network, split) for split in (validation, test) for network in (exact, rounded)))
         if (lost := cost.validation_accuracy - cost.validation_accuracy_int8) >= ALLOWED:
             raise ValueError(
-                f"whole numbers cost {100 * lost:.2f} points of accuracy on the validation split, and less than "
+                f"8-bit integers cost {100 * lost:.2f} points of accuracy on the validation split, and less than "
                 f"{100 * ALLOWED} is allowed; nothing was written"
             )
         formats.note_accuracy(place, cost.test_accuracy_int8)
@@ -142,7 +142,7 @@ def _accuracy(predictor: Predictor, split: Split) -> float:
     return float((predictor.probabilities(formats.raw_images(split)).argmax(axis=1) == labels).mean())
 
 
-def _split(path: Path, card: Card) -> Split | None:
+def _split(path: Path, metadata: ModelMetadata) -> Split | None:
     """A split in this folder, if it is of the data set that weights were trained on.
 
     A folder without splits has none of it.
@@ -150,8 +150,12 @@ def _split(path: Path, card: Card) -> Split | None:
     if not path.is_file():
         return None
     split = read_split(path)
-    same = (split.inputs.dataset, split.inputs.classes) == (card.inputs.dataset, card.inputs.classes)
-    return split if same and _sides(split.image_shape, split.inputs) == _sides(card.image_shape, card.inputs) else None
+    same = (split.inputs.dataset, split.inputs.classes) == (metadata.inputs.dataset, metadata.inputs.classes)
+    return (
+        split
+        if same and _sides(split.image_shape, split.inputs) == _sides(metadata.image_shape, metadata.inputs)
+        else None
+    )
 
 
 def _sides(shape: models.ImageShape, inputs: Inputs) -> tuple[int, int]:

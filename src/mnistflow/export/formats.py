@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mnistflow.core.files import sha256, whole
+from mnistflow.core.files import atomic_write, sha256
 from mnistflow.recognition.graph import BATCH, FORMAT, KEY, digest
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mnistflow.core.tensors import Split
     from mnistflow.export.recogniser import Recogniser
-    from mnistflow.models import Card
+    from mnistflow.models import ModelMetadata
 
     Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]  # (N, H, W), 0 is background, to (N, classes)
 
@@ -79,7 +79,7 @@ def onnx_of(weights: Path, target: Path, *, name: str | None = None, test_accura
     import onnx
     import torch
 
-    network, card, example = _network(weights)
+    network, metadata, example = _network(weights)
     batch = torch.export.Dim("N")
     with _refused(weights, "ONNX"):
         program = torch.onnx.export(
@@ -96,18 +96,18 @@ def onnx_of(weights: Path, target: Path, *, name: str | None = None, test_accura
         graph = program.model_proto
         _strip(graph)
         onnx.checker.check_model(graph, full_check=True)
-    said = {
+    about = {
         "weights": sha256(weights),
         "name": name,
         "test_accuracy": test_accuracy,
-        "dataset": card.inputs.dataset,
-        "classes": list(card.inputs.classes),
+        "dataset": metadata.inputs.dataset,
+        "classes": list(metadata.inputs.classes),
         "image_size": list(example.shape[1:]),
-        "architecture": card.architecture,
+        "architecture": metadata.architecture,
         "precision": "fp32",
         "maps": _maps(graph),
     }
-    _write(graph, said, target)
+    _write(graph, about, target)
 
 
 def pt2_of(weights: Path, target: Path) -> Predict:
@@ -121,19 +121,19 @@ def pt2_of(weights: Path, target: Path) -> Predict:
     """
     import torch
 
-    network, card, example = _network(weights)
-    said = {"weights": sha256(weights), "dataset": card.inputs.dataset, "classes": list(card.inputs.classes)}
+    network, metadata, example = _network(weights)
+    about = {"weights": sha256(weights), "dataset": metadata.inputs.dataset, "classes": list(metadata.inputs.classes)}
     with _refused(weights, "torch.export"):
         program = torch.export.export(network, (example,), dynamic_shapes=({0: torch.export.Dim("N")},))
         for node in program.graph.nodes:  # without the lines of code that it comes from, and their places here
             node.meta.pop("stack_trace", None)
-    with whole(target) as beside, beside.open("wb") as file:
-        torch.export.save(program, file, extra_files={f"{KEY}.json": json.dumps(said, sort_keys=True)})
+    with atomic_write(target) as temporary, temporary.open("wb") as file:
+        torch.export.save(program, file, extra_files={f"{KEY}.json": json.dumps(about, sort_keys=True)})
     return _predict(program.module())
 
 
 def int8_of(graph: Path, target: Path, images: NDArray[np.uint8]) -> None:
-    """Write an ONNX graph anew whose convolutions and dense layers multiply whole numbers of 8 bits.
+    """Write an ONNX graph anew whose convolutions and dense layers multiply 8-bit integers of 8 bits.
 
     A quarter of the size; what it costs in accuracy is for the caller to measure.
 
@@ -155,7 +155,7 @@ def int8_of(graph: Path, target: Path, images: NDArray[np.uint8]) -> None:
             return next(batches, None)
 
     model = onnx.load(graph)
-    said = json.loads(model.metadata_props[0].value)
+    about = json.loads(model.metadata_props[0].value)
     with _refused(graph, "int8"), tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "int8.onnx"
         quantization.quantize_static(
@@ -166,11 +166,11 @@ def int8_of(graph: Path, target: Path, images: NDArray[np.uint8]) -> None:
             op_types_to_quantize=["Conv", "Gemm", "MatMul"],
             per_channel=True,
         )
-        whole_numbers = onnx.load(place)
-    _strip(whole_numbers)
-    del said["sha256"]
-    said |= {"precision": "int8", "maps": _maps(whole_numbers), "test_accuracy": None}  # that was of the other graph
-    _write(whole_numbers, said, target)
+        quantised = onnx.load(place)
+    _strip(quantised)
+    del about["sha256"]
+    about |= {"precision": "int8", "maps": _maps(quantised), "test_accuracy": None}  # that was of the other graph
+    _write(quantised, about, target)
 
 
 def note_accuracy(graph: Path, test_accuracy: float) -> None:
@@ -178,22 +178,22 @@ def note_accuracy(graph: Path, test_accuracy: float) -> None:
     import onnx
 
     model = onnx.load(graph)
-    said = json.loads(model.metadata_props[0].value)
-    del model.metadata_props[:], said["sha256"]
-    _write(model, said | {"test_accuracy": test_accuracy}, graph)
+    about = json.loads(model.metadata_props[0].value)
+    del model.metadata_props[:], about["sha256"]
+    _write(model, about | {"test_accuracy": test_accuracy}, graph)
 
 
-def _network(weights: Path) -> tuple[Recogniser, Card, Tensor]:
+def _network(weights: Path) -> tuple[Recogniser, ModelMetadata, Tensor]:
     """The network with its preparation, what it says of itself, and two empty images."""
     import torch
 
     from mnistflow import models
     from mnistflow.export.recogniser import Recogniser
 
-    model, card = models.load(weights)
-    height, width = (side - 2 * card.inputs.padding for side in card.image_shape[1:])
+    model, metadata = models.load(weights)
+    height, width = (side - 2 * metadata.inputs.padding for side in metadata.image_shape[1:])
     # One image alone would be taken for the only number there is.
-    return Recogniser(model, card).eval(), card, torch.zeros(2, height, width, dtype=torch.uint8)
+    return Recogniser(model, metadata).eval(), metadata, torch.zeros(2, height, width, dtype=torch.uint8)
 
 
 @contextlib.contextmanager
@@ -208,8 +208,8 @@ def _refused(weights: Path, form: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except Exception as error:
-        said = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-        raise ValueError(f"the network of {weights} cannot be exported as {form}: {said}") from error
+        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+        raise ValueError(f"the network of {weights} cannot be exported as {form}: {reason}") from error
     finally:
         for logger, level in zip(loud, levels, strict=True):
             logger.setLevel(level)
@@ -236,7 +236,7 @@ def _maps(graph: onnx.ModelProto) -> list[list[str]]:
     for node in graph.graph.node:
         for value in node.input:
             users.setdefault(value, []).append(node)
-    found = []
+    maps = []
     for node in graph.graph.node:
         if node.op_type != "Conv":
             continue
@@ -250,20 +250,20 @@ def _maps(graph: onnx.ModelProto) -> list[list[str]]:
                 plain = value
                 break
         layer = node.input[1].removesuffix("_DequantizeLinear_Output").removeprefix("model.").removesuffix(".weight")
-        found.append([layer, plain])
-    return found
+        maps.append([layer, plain])
+    return maps
 
 
-def _write(graph: onnx.ModelProto, said: Mapping[str, object], target: Path) -> None:
+def _write(graph: onnx.ModelProto, about: Mapping[str, object], target: Path) -> None:
     """Write a graph, and behind it what it says of itself, with the SHA-256 of both."""
     body = graph.SerializeToString(deterministic=True)
-    said = {**said, "format": FORMAT, "bytes": len(body)}
-    text = json.dumps({**said, "sha256": digest(body, said)}, sort_keys=True)
+    about = {**about, "format": FORMAT, "bytes": len(body)}
+    text = json.dumps({**about, "sha256": digest(body, about)}, sort_keys=True)
     # As protocol buffers are read, the fields of a second message are added to those of the first.
     behind = type(graph)()
     behind.metadata_props.add(key=KEY, value=text)
-    with whole(target) as beside:
-        beside.write_bytes(body + behind.SerializeToString(deterministic=True))
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(body + behind.SerializeToString(deterministic=True))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from mnistflow.models import Card
+from mnistflow.models import ModelMetadata
 from mnistflow.models.losses import probabilities
 
 __all__ = ["Recogniser"]
@@ -15,14 +15,14 @@ class Recogniser(nn.Module):
 
     Args:
         model: takes normalised images; in evaluation mode, on the CPU.
-        card: of its weights.
+        metadata: of its weights.
     """
 
-    def __init__(self, model: nn.Module, card: Card) -> None:
+    def __init__(self, model: nn.Module, metadata: ModelMetadata) -> None:
         super().__init__()
         self.model = model.eval()
-        self.inputs = card.inputs
-        self.loss = card.loss
+        self.inputs = metadata.inputs
+        self.loss = metadata.loss
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, H, W) uint8, 0 is background, to (N, classes) float32 whose rows sum to 1."""

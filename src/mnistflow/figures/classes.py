@@ -94,8 +94,8 @@ def confusion(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> Fi
         below = top + side + 0.2
         for line, (times, part, label, prediction) in enumerate(most):
             images = f"{times:,} image{'s' if times > 1 else ''}"
-            said = f"{label} read as {prediction}: {images}, {part:.1%} of the label"
-            axes.text(0, below + 0.2 * line, said, fontsize=8, va="top")
+            caption = f"{label} read as {prediction}: {images}, {part:.1%} of the label"
+            axes.text(0, below + 0.2 * line, caption, fontsize=8, va="top")
         widest = max(
             [left + side, 3.6, *(0.0085 * 8 * (text_width(pair[2]) + text_width(pair[3]) + 42) for pair in most)]
         )
@@ -114,10 +114,10 @@ def per_class(scores: Sequence[ClassScores]) -> Figure:
     shown = list(scores)
     title = "Class by class"
     if len(scores) > BARS:
-        shown = sorted(scores, key=lambda each: each.f1)[:BARS]
+        shown = sorted(scores, key=lambda score: score.f1)[:BARS]
         title += f": the {BARS} of {len(scores):,} with the least F1"
-    names = shortened([each.name for each in shown], 60)
-    longest = max([0.01, *(1 - value for each in shown for value in (each.recall, each.precision))])
+    names = shortened([score.name for score in shown], 60)
+    longest = max([0.01, *(1 - value for score in shown for value in (score.recall, score.precision))])
     left = max(0.6, 0.15 + 0.08 * max(map(text_width, names)))  # where the names end
     bar, gap = 2.6, 0.85  # inches: of the longest bar, and for the number behind it
     counts, first, second = left + 0.85, left + 1.15, left + 1.15 + bar + gap
@@ -131,12 +131,12 @@ def per_class(scores: Sequence[ClassScores]) -> Figure:
             axes.text(x, 0.5, name, fontsize=9, va="top")
             axes.text(x, 0.69, note, fontsize=7.5, color=colours.grey, va="top")
         axes.text(counts, 0.5, "images", fontsize=9, ha="right", va="top")
-        for line, (each, name) in enumerate(zip(shown, names, strict=True)):
+        for line, (score, name) in enumerate(zip(shown, names, strict=True)):
             middle = 1.08 + 0.26 * line
             axes.text(left, middle, name, fontsize=9, ha="right", va="center_baseline")
-            count = f"{each.images:,}"
+            count = f"{score.images:,}"
             axes.text(counts, middle, count, fontsize=9, color=colours.grey, ha="right", va="center_baseline")
-            for x, value, colour in ((first, each.recall, colours.orange), (second, each.precision, colours.blue)):
+            for x, value, colour in ((first, score.recall, colours.orange), (second, score.precision, colours.blue)):
                 width = bar * (1 - value) / longest
                 axes.add_patch(Rectangle((x, middle - 0.08), width, 0.16, color=colour, linewidth=0))
                 axes.text(x + width + 0.06, middle, f"{value:.2%}", fontsize=9, va="center_baseline")
@@ -228,7 +228,7 @@ def _apart(spots: Sequence[tuple[float, float, str]]) -> list[tuple[float, float
     for x, wanted, name in sorted(spots, key=lambda spot: spot[1]):
         y = wanted
         for other_x, other_y, other in done:
-            if abs(x - other_x) < 0.05 * sum(max(map(len, each.splitlines())) for each in (name, other)) + 0.05:
+            if abs(x - other_x) < 0.05 * sum(max(map(len, score.splitlines())) for score in (name, other)) + 0.05:
                 y = max(y, other_y + 0.1 + 0.08 * (2 + name.count("\n") + other.count("\n")))
         if y - wanted < 0.5:  # inches; farther away it would name another
             done.append((x, y, name))

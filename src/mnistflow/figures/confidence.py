@@ -24,26 +24,31 @@ def reliability(scores: Scores) -> Figure:
     with styled() as colours:
         figure, (shares, counts) = panels(2, 1, (6.2, 6.4), heights=(3, 1))
         bins = scores.reliability
-        low = math.floor(10 * min(each.low for each in bins)) / 10
+        low = math.floor(10 * min(one_bin.low for one_bin in bins)) / 10
         shares.plot([low, 1], [low, 1], color=colours.grey, linewidth=1.0, linestyle="--")
         key = f"dashed: as right as it is sure\nhollow: fewer than {MANY} images"
         shares.text(0.98, 0.04, key, color=colours.grey, fontsize=8, ha="right", transform=shares.transAxes)
-        for each in bins:
-            colour = colours.orange if each.accuracy < each.confidence else colours.blue
-            at = [each.confidence, each.confidence]
-            shares.plot(at, [each.confidence, each.accuracy], color=colour, linewidth=3.0, solid_capstyle="butt")
-            inner = colour if each.images >= MANY else colours.paper
-            shares.plot(at[:1], [each.accuracy], "o", color=colour, markerfacecolor=inner, markersize=6)
-        middles = [(each.low + each.high) / 2 for each in bins]
-        widths = [0.9 * (each.high - each.low) for each in bins]
-        counts.bar(middles, [each.images for each in bins], widths, color=colours.grey)
-        for middle, each in zip(middles, bins, strict=True):
+        for one_bin in bins:
+            colour = colours.orange if one_bin.accuracy < one_bin.confidence else colours.blue
+            at = [one_bin.confidence, one_bin.confidence]
+            shares.plot(at, [one_bin.confidence, one_bin.accuracy], color=colour, linewidth=3.0, solid_capstyle="butt")
+            inner = colour if one_bin.images >= MANY else colours.paper
+            shares.plot(at[:1], [one_bin.accuracy], "o", color=colour, markerfacecolor=inner, markersize=6)
+        middles = [(one_bin.low + one_bin.high) / 2 for one_bin in bins]
+        widths = [0.9 * (one_bin.high - one_bin.low) for one_bin in bins]
+        counts.bar(middles, [one_bin.images for one_bin in bins], widths, color=colours.grey)
+        for middle, one_bin in zip(middles, bins, strict=True):
             counts.annotate(
-                f"{each.images:,}", (middle, each.images), (0, 2), textcoords="offset points", ha="center", fontsize=7
+                f"{one_bin.images:,}",
+                (middle, one_bin.images),
+                (0, 2),
+                textcoords="offset points",
+                ha="center",
+                fontsize=7,
             )
         counts.set_yscale("log")
         counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        counts.set_ylim(0.7, 4 * max(each.images for each in bins))
+        counts.set_ylim(0.7, 4 * max(one_bin.images for one_bin in bins))
         shares.set_title(_said(scores), fontsize=10)
         shares.set_ylabel("right")
         shares.set_ylim(-0.03, 1.03)
@@ -57,9 +62,9 @@ def reliability(scores: Scores) -> Figure:
 
 def _said(scores: Scores) -> str:
     """The figure in words."""
-    total = sum(each.images for each in scores.reliability)
-    sure = sum(each.images * each.confidence for each in scores.reliability) / total
-    right = sum(each.images * each.accuracy for each in scores.reliability) / total
+    total = sum(one_bin.images for one_bin in scores.reliability)
+    sure = sum(one_bin.images * one_bin.confidence for one_bin in scores.reliability) / total
+    right = sum(one_bin.images * one_bin.accuracy for one_bin in scores.reliability) / total
     way = "too sure" if sure > right else "less sure than it could be"
     if f"{sure:.1%}" == f"{right:.1%}":
         way = "as sure as it may be"

@@ -87,12 +87,12 @@ def weights(model: nn.Module, image: Tensor) -> Figure:
     with styled():
         figure, axes = page()
         axes.text(0, 0.1, f"The first layer of {type(model).__name__}", fontsize=11, va="top")
-        found = _first(layer_outputs(model, image[None]), image)
-        if found is None:
-            axes.text(0, 0.5, "Its weights are no images.", fontsize=9, va="top")
+        first_layer = _first(layer_outputs(model, image[None]), image)
+        if first_layer is None:
+            axes.text(0, 0.5, "Its weights are not images.", fontsize=9, va="top")
             cut(figure, WIDTH, 0.9)
             return figure
-        layer, kernels = found
+        layer, kernels = first_layer
         what = "filters"
         if isinstance(layer.module, nn.Linear):
             kernels = kernels[kernels.flatten(1).norm(dim=1).argsort(descending=True, stable=True)]
@@ -119,12 +119,12 @@ def _weights(
     axes: Axes, top: float, layers: Sequence[LayerOutput], image: Tensor, captions: Sequence[str] = ()
 ) -> float:
     """The weights of the first layer as images, if they are such; returns where the next row begins."""
-    found = _first(layers, image)
-    if found is None:
+    layer = _first(layers, image)
+    if layer is None:
         return top
-    if isinstance(found[0].module, nn.Conv2d):
-        return _kernels(axes, top, *found, "filters", MAPS, MAPS)
-    return _kernels(axes, top, *found, "units", UNITS, 10 if captions else UNITS // 2, captions)
+    if isinstance(layer[0].module, nn.Conv2d):
+        return _kernels(axes, top, *layer, "filters", MAPS, MAPS)
+    return _kernels(axes, top, *layer, "units", UNITS, 10 if captions else UNITS // 2, captions)
 
 
 def _kernels(

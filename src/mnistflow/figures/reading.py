@@ -27,26 +27,26 @@ BAR = 0.15  # from one bar to the next
 MOST = 12  # bars of one digit
 
 
-def reading(found: Reading, probabilities: NDArray[np.floating[Any]], classes: Sequence[str]) -> Figure:
+def reading(result: Reading, probabilities: NDArray[np.floating[Any]], classes: Sequence[str]) -> Figure:
     """The steps in which a picture was read, the place of each digit in it, and what a network said of each.
 
     Args:
-        found: what the reader made of the picture.
+        result: what the reader made of the picture.
         probabilities: (N, classes) of its digits.
         classes: their names.
     """
-    count, columns = len(found.digits), max(COLUMNS, 1)
+    count, columns = len(result.digits), max(COLUMNS, 1)
     bars = min(len(classes), MOST)
-    rows, below = math.ceil(len(found.steps) / columns), math.ceil(count / columns)
+    rows, below = math.ceil(len(result.steps) / columns), math.ceil(count / columns)
     high = ABOVE + max(PLACE - 0.1, BAR * bars)  # of the bars of a digit
-    wide = PLACE * min(columns, max(len(found.steps), count))
+    wide = PLACE * min(columns, max(len(result.steps), count))
     top = 0.5
     with styled() as colours:
         figure, axes = page()
         best = [classes[int(row.argmax())] for row in probabilities]
         title = f"Read as {' '.join(best)}" if count else "Nothing is written here"
         axes.text(wide / 2, 0.12, title, fontsize=11, ha="center", va="top")
-        for number, (name, pixels) in enumerate(found.steps):
+        for number, (name, pixels) in enumerate(result.steps):
             left = PLACE * (number % columns)
             upper = top + (PLACE + ABOVE) * (number // columns) + ABOVE
             axes.text(left, upper - 0.06, wrapped(name, PLACE), fontsize=8, va="bottom", linespacing=1.1)
@@ -57,7 +57,7 @@ def reading(found: Reading, probabilities: NDArray[np.floating[Any]], classes: S
                 extent = (left, left + width, upper + height, upper)
                 axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=extent)
                 scale = width / pixels.shape[1]
-                for digit in found.digits:
+                for digit in result.digits:
                     box = digit.box
                     place = (left + box.left * scale, upper + box.top * scale, box.width * scale, box.height * scale)
                     frame(axes, *place, colours.orange, 1.2)

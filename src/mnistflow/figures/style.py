@@ -25,7 +25,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from torch import Tensor
 
-from mnistflow.core.files import whole
+from mnistflow.core.files import atomic_write
 
 __all__ = [
     "PALETTES",
@@ -130,7 +130,9 @@ def background(name: Background) -> AbstractContextManager[None]:
 
 def palette() -> Palette:
     """The colours of the paper that is drawn on."""
-    return next((each for each in PALETTES.values() if each.paper == rcParams["figure.facecolor"]), PALETTES["light"])
+    return next(
+        (palette for palette in PALETTES.values() if palette.paper == rcParams["figure.facecolor"]), PALETTES["light"]
+    )
 
 
 @contextlib.contextmanager
@@ -156,8 +158,8 @@ def save(figure: Figure, path: Path, dpi: int) -> None:
         assert isinstance(text, Text)
         if families := _families(text.get_text()):
             text.set_fontfamily(["DejaVu Sans", *families])
-    with whole(path) as beside, rc_context({**DEFAULTS, "text.parse_math": False}):
-        figure.savefig(beside, format="png", dpi=dpi, metadata={"Software": None})
+    with atomic_write(path) as temporary, rc_context({**DEFAULTS, "text.parse_math": False}):
+        figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def panels(

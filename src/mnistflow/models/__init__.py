@@ -19,8 +19,8 @@ from mnistflow.models.losses import LossName
 __all__ = [
     "ACTIVATIONS",
     "ARCHITECTURES",
-    "Card",
     "ImageShape",
+    "ModelMetadata",
     "ShapeError",
     "build",
     "load",
@@ -33,7 +33,7 @@ MOST_SIDE = 1536  # of an image with its padding: three times 512 pixels, which 
 
 
 @dataclass(frozen=True)
-class Card:
+class ModelMetadata:
     """What weights say of themselves: enough to rebuild the network and to use it, without params.yaml."""
 
     architecture: str
@@ -63,25 +63,25 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def save(path: Path, model: nn.Module, card: Card) -> None:
-    """Write weights as safetensors, with their card."""
-    write_tensors(path, model.state_dict(), {"card": asdict(card)})
+def save(path: Path, model: nn.Module, metadata: ModelMetadata) -> None:
+    """Write weights as safetensors, with their metadata."""
+    write_tensors(path, model.state_dict(), {"model": asdict(metadata)})
 
 
-def load(path: Path) -> tuple[nn.Module, Card]:
+def load(path: Path) -> tuple[nn.Module, ModelMetadata]:
     """Rebuild a network from what :func:`save` wrote, on the CPU, in evaluation mode.
 
     Raises:
         ValueError: the file is missing or damaged, or its weights are not those of the network it names.
     """
-    tensors, metadata = read_tensors(path)
+    tensors, header = read_tensors(path)
     try:
-        written = dict(metadata["card"])  # type: ignore[call-overload]
+        written = dict(header["model"])  # type: ignore[call-overload]
         written["inputs"] = Inputs.from_metadata(written["inputs"])
         written["image_shape"] = tuple(written["image_shape"])
-        card = Card(**{field.name: written[field.name] for field in fields(Card)})
-        _refuse_other_sizes(card, tensors)
-        model = build(card.architecture, card.image_shape, len(card.inputs.classes), card.arguments)
+        metadata = ModelMetadata(**{field.name: written[field.name] for field in fields(ModelMetadata)})
+        _refuse_other_sizes(metadata, tensors)
+        model = build(metadata.architecture, metadata.image_shape, len(metadata.inputs.classes), metadata.arguments)
         model.load_state_dict(tensors)
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise ValueError("some are infinite or not a number")
@@ -89,19 +89,21 @@ def load(path: Path) -> tuple[nn.Module, Card]:
         raise ValueError(
             f"{path} does not hold the weights it says it holds: {' '.join(str(error).split())}"
         ) from error
-    return model.eval(), card
+    return model.eval(), metadata
 
 
-def _refuse_other_sizes(card: Card, tensors: Mapping[str, Tensor]) -> None:
-    """Compare the network that a card describes with the tensors there are, before memory is taken for it.
+def _refuse_other_sizes(metadata: ModelMetadata, tensors: Mapping[str, Tensor]) -> None:
+    """Compare the network that metadata describe with the tensors there are, before memory is taken for it.
 
     Raises:
         ValueError: they have other sizes, or the images would be too large to be real.
     """
-    if not all(0 < side <= MOST_SIDE for side in card.image_shape):
-        raise ValueError(f"images of {'x'.join(map(str, card.image_shape))} values; a side has at most {MOST_SIDE}")
+    if not all(0 < side <= MOST_SIDE for side in metadata.image_shape):
+        raise ValueError(f"images of {'x'.join(map(str, metadata.image_shape))} values; a side has at most {MOST_SIDE}")
     with torch.device("meta"):
-        described = build(card.architecture, card.image_shape, len(card.inputs.classes), card.arguments).state_dict()
+        described = build(
+            metadata.architecture, metadata.image_shape, len(metadata.inputs.classes), metadata.arguments
+        ).state_dict()
     for name, tensor in described.items():
         if name not in tensors:
             raise ValueError(f"{name}, of shape {tuple(tensor.shape)}, is missing")
@@ -117,14 +119,15 @@ def start_from(model: nn.Module, architecture: str, path: Path) -> None:
     Raises:
         ValueError: the file is missing or damaged, or its weights belong into another network; says which.
     """
-    weights, card = load(path)
-    own = f"{card.architecture} for {'x'.join(map(str, card.image_shape))} and {len(card.inputs.classes)} classes"
-    if card.architecture != architecture:
+    weights, metadata = load(path)
+    shape, classes = "x".join(map(str, metadata.image_shape)), len(metadata.inputs.classes)
+    own = f"{metadata.architecture} for {shape} and {classes} classes"
+    if metadata.architecture != architecture:
         raise ValueError(f"{path} holds the weights of {own}, not of {architecture}")
     try:
         model.load_state_dict(weights.state_dict())
     except RuntimeError as error:
-        arguments = ", ".join(f"{name}={value}" for name, value in card.arguments.items())
+        arguments = ", ".join(f"{name}={value}" for name, value in metadata.arguments.items())
         raise ValueError(
             f"{path} holds the weights of {own} ({arguments}), which is of other sizes than the model that was chosen"
         ) from error

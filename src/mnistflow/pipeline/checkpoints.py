@@ -30,15 +30,15 @@ class Checkpoint:
     """The checkpoint of one training, whoever runs it.
 
     Args:
-        determinants: digest of everything that determines the result.
+        fingerprint: digest of everything that determines the result.
         device: that it is trained on.
         every: seconds after which :meth:`is_due`.
     """
 
-    def __init__(self, determinants: str, device: torch.device, every: float) -> None:
+    def __init__(self, fingerprint: str, device: torch.device, every: float) -> None:
         # What rounds differently and is in no params file: weights half from one kind of processor and half from
         # another would be those of neither.
-        self.key = digest({"training": determinants, "processor": torch.backends.cpu.get_cpu_capability()})
+        self.key = digest({"training": fingerprint, "processor": torch.backends.cpu.get_cpu_capability()})
         self.path = project_root() / ".mnistflow" / "checkpoints" / f"{self.key[:16]}.safetensors"
         self.device = device
         self.every = every

@@ -6,10 +6,9 @@ import contextlib
 import functools
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
-from mnistflow.core.files import digest, md5, project_root
+from mnistflow.core.files import md5, project_root
 
 __all__ = ["evaluation", "note", "of", "seconds_per_epoch"]
 
@@ -33,9 +32,9 @@ def note(subject: str, **took: object) -> None:
         _warn(f"durations are not noted: {error}")
 
 
-def evaluation(weights: Path, settings: Mapping[str, object]) -> str:
-    """The subject of what is noted of an evaluation: of which weights, and by which params."""
-    return digest({"weights": md5(weights), "evaluate": dict(settings)})
+def evaluation(weights: Path, scores: Path) -> str:
+    """The subject of what is noted of an evaluation, by the files with the weights and with what it came to."""
+    return f"{md5(weights)} {md5(scores)}"
 
 
 def of(subject: str) -> dict[str, object]:

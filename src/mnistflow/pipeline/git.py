@@ -67,20 +67,20 @@ def contents(names: Sequence[str]) -> list[str | None]:
     Raises:
         ValueError: git failed.
     """
-    if not names:  # then there need be no repository
+    if not names:  # then there need not be a repository
         return []
     data = io.BytesIO(
         run("cat-file", "--batch", text="".join(f"{name}\n" for name in names)).encode(errors="surrogateescape")
     )
-    found: list[str | None] = []
+    blobs: list[str | None] = []
     for _ in names:
         header = data.readline().decode().split()
         if header[-1] == "missing":
-            found.append(None)
+            blobs.append(None)
         else:
-            found.append(data.read(int(header[-1])).decode())
+            blobs.append(data.read(int(header[-1])).decode())
             data.readline()
-    return found
+    return blobs
 
 
 def experiments() -> list[tuple[str, str]]:

@@ -53,19 +53,19 @@ class Lock(BaseModel):
             name: what to call it in messages.
 
         Raises:
-            ValueError: it is no lock file.
+            ValueError: it is not a lock file.
         """
         try:
             return cls.model_validate(parse_yaml(text, name))
         except ValidationError as error:
-            raise ValueError(f"{name} is no lock file of DVC's; `dvc repro` makes one") from error
+            raise ValueError(f"{name} is not a lock file of DVC's; `dvc repro` makes one") from error
 
     @classmethod
     def read(cls, path: Path = Path("dvc.lock")) -> Lock:
         """Read the file; nothing has been run where there is none.
 
         Raises:
-            ValueError: it is no lock file, or cannot be read.
+            ValueError: it is not a lock file, or cannot be read.
         """
         try:
             text = path.read_text(encoding="utf-8")

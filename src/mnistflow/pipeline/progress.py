@@ -32,7 +32,7 @@ class Display:
         self.seen = ""  # the last epoch's validation accuracy
         self.bar = self._new_bar(1)
 
-    def goes_on(self, state: State) -> None:
+    def resumed(self, state: State) -> None:
         """Show from where a training goes on."""
         self.bar.close()
         for epoch in state.epochs:

@@ -23,9 +23,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupted(KeyboardInterrupt):
     """A signal that asks to end; says what is left, and what to do."""
 
-    def __init__(self, number: int, said: str = "nothing half written is left") -> None:
+    def __init__(self, number: int, message: str = "nothing half written is left") -> None:
         self.number = number
-        super().__init__(said)
+        super().__init__(message)
 
 
 class Stop:
@@ -39,17 +39,17 @@ class Stop:
         """Whether it has."""
         return self.number is not None
 
-    def now(self, said: str) -> None:
+    def now(self, message: str) -> None:
         """End here, if that was asked.
 
         Args:
-            said: what is left, and what to do.
+            message: what is left, and what to do.
 
         Raises:
             Interrupted: it was.
         """
         if self.number is not None:
-            raise Interrupted(self.number, said)
+            raise Interrupted(self.number, message)
 
 
 def begin(name: str | None = None) -> None:
@@ -79,7 +79,7 @@ def begin(name: str | None = None) -> None:
 def run(main: Callable[[], None]) -> None:
     """Run a stage's ``main``.
 
-    What the user can mend (a mistake in params.yaml, a damaged file, a missing device, a full disk, a diverged
+    What the user can fix (a mistake in params.yaml, a damaged file, a missing device, a full disk, a diverged
     training) ends as one message on standard error with exit status 1; Ctrl-C with 130, SIGTERM with 143. Anything
     else is a defect of ours and keeps its traceback. When the DVC that started the stage dies, however that comes
     about, so does the stage (on Linux): nothing runs on beside what the user starts next.
@@ -110,7 +110,7 @@ def run(main: Callable[[], None]) -> None:
         problems = "\n".join(f"  {problem}" for problem in error.problems)
         sys.exit(
             f"{script.stem}: params.yaml cannot be run:\n{problems}\n"
-            "Mend it there, or go back to the committed one (it loses what you changed in it since): "
+            "Fix it there, or go back to the committed one (it loses what you changed in it since): "
             "git checkout params.yaml"
         )
     except (ValueError, ArithmeticError, OSError) as error:
@@ -181,7 +181,7 @@ def _end_with_dvc() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-# PyTorch's allocators raise a plain RuntimeError on a CPU, torch.OutOfMemoryError (a RuntimeError) on a card.
+# PyTorch's allocators raise a plain RuntimeError on a CPU, torch.OutOfMemoryError (a RuntimeError) on a GPU.
 def _is_out_of_memory(error: RuntimeError) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
@@ -192,5 +192,5 @@ def _out_of_memory(stage: str, error: Exception) -> str:
         "evaluate": "lower evaluate.batch_size",
     }
     first = str(error).strip().partition("\n")[0]
-    said = f" ({first})" if first else ""
-    return f"out of memory{said}; {ways.get(stage, 'take smaller images, or a smaller model')}"
+    detail = f" ({first})" if first else ""
+    return f"out of memory{detail}; {ways.get(stage, 'take smaller images, or a smaller model')}"

@@ -62,11 +62,11 @@ class Answer:
         name = f"{self.file:<{width}}"
         if self.probability is None:
             return f"{name}  nothing is written in it"
-        said = f"{name}  {self.text}  {self.probability:.1%}"
+        text = f"{name}  {self.text}  {self.probability:.1%}"
         if len(self.digits) == 1:
-            return f"{said}   then {_listed(self.digits[0].runners_up)}"
-        number, least = min(enumerate(self.digits, start=1), key=lambda entry: entry[1].probability)
-        return f"{said}   least sure: number {number}, {least.label} {least.probability:.1%}, then " + _listed(
+            return f"{text}   then {_listed(self.digits[0].runners_up)}"
+        number, least = min(enumerate(self.digits, start=1), key=lambda digit: digit[1].probability)
+        return f"{text}   least sure: number {number}, {least.label} {least.probability:.1%}, then " + _listed(
             least.runners_up
         )
 
@@ -105,7 +105,7 @@ def answer(predictor: Predictor, name: str, here: Path, several: bool) -> tuple[
         several: there may be several digits side by side.
 
     Raises:
-        ValueError: it is no picture, is damaged, or is not there.
+        ValueError: it is not a picture, is damaged, or is not there.
         OSError: it cannot be opened.
     """
     place = here / name
@@ -117,9 +117,9 @@ def answer(predictor: Predictor, name: str, here: Path, several: bool) -> tuple[
     if not reading.digits:
         return Answer(name, "", None, ()), reading
     named = identified(predictor, reading.digits)
-    between = "" if all(len(each.label) == 1 for each in named) else " "
-    text = between.join(each.label for each in named)
-    return Answer(name, text, math.prod(each.probability for each in named), named), reading
+    between = "" if all(len(digit.label) == 1 for digit in named) else " "
+    text = between.join(digit.label for digit in named)
+    return Answer(name, text, math.prod(digit.probability for digit in named), named), reading
 
 
 def identified(predictor: Predictor, digits: Sequence[Digit]) -> tuple[Named, ...]:
@@ -130,7 +130,7 @@ def identified(predictor: Predictor, digits: Sequence[Digit]) -> tuple[Named, ..
     named = []
     for digit, row in zip(digits, chances.tolist(), strict=True):
         by_class = dict(zip(predictor.identity.classes, row, strict=True))
-        guesses = [Guess(*entry) for entry in sorted(by_class.items(), key=lambda entry: -entry[1])]
+        guesses = [Guess(*digit) for digit in sorted(by_class.items(), key=lambda digit: -digit[1])]
         first, *others = guesses[: 1 + RUNNERS_UP]
         named.append(Named(first.label, first.probability, tuple(others), by_class, digit.box))
     return tuple(named)

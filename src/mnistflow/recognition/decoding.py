@@ -24,7 +24,7 @@ _quiet = threading.Lock()  # the filters of warnings are of the whole process
 
 
 class Unreadable(ValueError):
-    """A file that is no image, is damaged, or is larger than what is allowed."""
+    """A file that is not an image, is damaged, or is larger than what is allowed."""
 
 
 def decode(source: Path | bytes, *, most_pixels: int = 40_000_000) -> NDArray[np.uint8]:
@@ -67,8 +67,8 @@ def decode(source: Path | bytes, *, most_pixels: int = 40_000_000) -> NDArray[np
         except Image.DecompressionBombError:
             raise Unreadable(f"{name} has more than the {most_pixels:,} pixels that are allowed") from None
         except Exception as error:  # a damaged file makes Pillow raise nearly anything
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise Unreadable(f"{name} is damaged: {said[:200]}; save it again, or take another copy of it") from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise Unreadable(f"{name} is damaged: {reason[:200]}; save it again, or take another copy of it") from error
 
 
 def _grey(file: Image.Image) -> NDArray[np.uint8]:

@@ -34,9 +34,9 @@ def kept(weights: str) -> Path:
     return project_root() / ".mnistflow" / "onnx" / f"{weights}.onnx"
 
 
-def digest(body: bytes, said: Mapping[str, object]) -> str:
+def digest(body: bytes, about: Mapping[str, object]) -> str:
     """SHA-256 of a graph and of what it says of itself."""
-    seen = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    seen = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     seen.update(body)
     return seen.hexdigest()
 
@@ -76,7 +76,7 @@ def refuse_harmful(path: Path, graph: bytes) -> None:
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in inner.initializer):
             raise ValueError(f"{path} takes weights from other files, which no graph of this project does; not opened")
         attributes = [attribute for node in inner.node for attribute in node.attribute]
-        if model.functions or inner.sparse_initializer or any(each.type not in PLAIN for each in attributes):
+        if model.functions or inner.sparse_initializer or any(attribute.type not in PLAIN for attribute in attributes):
             raise ValueError(f"{path} holds loops, functions or sparse weights, which no graph of this project does")
         del inner.value_info[:]
         for value in inner.input:
@@ -104,9 +104,9 @@ def description(path: Path, graph: bytes, session: onnxruntime.InferenceSession)
     if text is None:
         raise ValueError(f"{path} was not written by mnistflow: it does not say what it is; `mnistflow export` does")
     try:
-        said = json.loads(text)
-        version, expected = said.get("format"), said.pop("sha256", None)
-        found = digest(graph[: said["bytes"]], said) if version == FORMAT else None
+        about = json.loads(text)
+        version, expected = about.get("format"), about.pop("sha256", None)
+        actual = digest(graph[: about["bytes"]], about) if version == FORMAT else None
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: it does not say what it is: {error!r}") from error
     if version != FORMAT:
@@ -114,7 +114,7 @@ def description(path: Path, graph: bytes, session: onnxruntime.InferenceSession)
             f"{path} was written by another version of mnistflow: its format is {version!r}, not {FORMAT}; "
             "`mnistflow export` makes it anew"
         )
-    if expected != found:
-        raise ValueError(f"{path} is damaged: the SHA-256 of its content is {found}, expected {expected}")
-    assert isinstance(said, dict)
-    return said
+    if expected != actual:
+        raise ValueError(f"{path} is damaged: the SHA-256 of its content is {actual}, expected {expected}")
+    assert isinstance(about, dict)
+    return about

@@ -71,8 +71,8 @@ def fair(
         ValueError: the originals are missing or others.
     """
     if name == "digits-uci":
-        found = digits_uci()
-        return iter(found.pictures[:most]), found.labels[:most]
+        known = digits_uci()
+        return iter(known.pictures[:most]), known.labels[:most]
     images, labels = mnist_test(mnist_files)
     return map(photograph, images[:most]), labels[:most]
 
@@ -101,15 +101,15 @@ def mnist_test(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     Raises:
         ValueError: a file is missing or is another one.
     """
-    found = []
+    parts = []
     for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
         path = folder / mnist.MNIST().subfolder / name
         if not path.is_file():
             raise ValueError(f"there is no file {path}; `dvc repro` with dataset: mnist fetches it")
         if sha256(path) != mnist.SHA256[name]:
             raise ValueError(f"{path} is not MNIST's file; delete it, and `dvc repro` fetches it anew: rm {path}")
-        found.append(idx.read_idx(path))
-    return found[0], found[1].astype(np.int64)
+        parts.append(idx.read_idx(path))
+    return parts[0], parts[1].astype(np.int64)
 
 
 def uci_like(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -260,7 +260,7 @@ def photograph(image: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
     height, width = (int(side) for side in chance.integers(200, 401, size=2))
     ink, lines = _written(image, height, width, chance)
     view = _seen_at_an_angle(height, width, chance)
-    ink, lines = (np.asarray(cv2.warpPerspective(each, view, (width, height)), np.float64) for each in (ink, lines))
+    ink, lines = (np.asarray(cv2.warpPerspective(item, view, (width, height)), np.float64) for item in (ink, lines))
 
     paper = chance.uniform(190, 245) + _texture(height, width, chance)
     pen = chance.uniform(15, 95)

@@ -66,18 +66,18 @@ class Predictor:
         self._graph = read_graph(path)
         refuse_harmful(path, self._graph)
         self._session = self._opened(self._graph)
-        said = description(path, self._graph, self._session)
+        about = description(path, self._graph, self._session)
         try:
-            self._maps = {str(value): str(layer) for layer, value in said["maps"]}  # type: ignore[attr-defined]
-            height, width = map(int, said["image_size"])  # type: ignore[call-overload]
+            self._maps = {str(value): str(layer) for layer, value in about["maps"]}  # type: ignore[attr-defined]
+            height, width = map(int, about["image_size"])  # type: ignore[call-overload]
             if not (0 < height <= MOST_PIXELS and 0 < width <= MOST_PIXELS):
                 raise ValueError(f"images of {height} x {width} pixels; at most {MOST_PIXELS} either way are possible")
-            accuracy = said["test_accuracy"] if test_accuracy is None else test_accuracy
+            accuracy = about["test_accuracy"] if test_accuracy is None else test_accuracy
             self.identity = Identity(
-                name=name or str(said["name"] or path.name),
-                weights=str(said["weights"]),
-                dataset=str(said["dataset"]),
-                classes=tuple(said["classes"]),  # type: ignore[arg-type]
+                name=name or str(about["name"] or path.name),
+                weights=str(about["weights"]),
+                dataset=str(about["dataset"]),
+                classes=tuple(about["classes"]),  # type: ignore[arg-type]
                 image_size=(height, width),
                 run=run,
                 test_accuracy=None if accuracy is None else float(accuracy),  # type: ignore[arg-type]
@@ -155,8 +155,8 @@ class Predictor:
         try:
             return onnxruntime.InferenceSession(graph, self._options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            said = " ".join(str(error).split())
-            raise ValueError(f"{self._path} is damaged, or no ONNX graph: {said[:200]}") from error
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self._path} is damaged, or no ONNX graph: {reason[:200]}") from error
 
 
 def _with_outputs(graph: bytes, values: list[str]) -> bytes:

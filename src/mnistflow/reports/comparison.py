@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mnistflow.evaluation.scores import METRICS
 from mnistflow.evaluation.significance import paired
-from mnistflow.tracking import Found, tags
+from mnistflow.tracking import RunInfo, tags
 
 __all__ = ["curves", "rows", "verdict"]
 
@@ -22,7 +22,7 @@ FORMS = {
 }
 
 
-def rows(runs: Sequence[Found]) -> list[dict[str, str]]:
+def rows(runs: Sequence[RunInfo]) -> list[dict[str, str]]:
     """The cells of a table, a dictionary of texts for each row: metrics first, then the params that are not the same.
 
     A column is headed by the name of its run; of several with one name, by its id as well.
@@ -40,12 +40,12 @@ def rows(runs: Sequence[Found]) -> list[dict[str, str]]:
     return table
 
 
-def curves(runs: Sequence[Found], name: str) -> dict[str, list[tuple[int, float]]]:
+def curves(runs: Sequence[RunInfo], name: str) -> dict[str, list[tuple[int, float]]]:
     """A metric after each epoch, of the runs that have it, by their names and the beginning of their ids."""
     return {f"{run.name} ({run.id[:6]})": list(run.curves[name]) for run in runs if name in run.curves}
 
 
-def verdict(runs: Sequence[Found], predictions: Sequence[Sequence[Mapping[str, str]] | None]) -> str:
+def verdict(runs: Sequence[RunInfo], predictions: Sequence[Sequence[Mapping[str, str]] | None]) -> str:
     """Whether the test images tell two runs apart, in plain words. A report: nothing is to be chosen by it.
 
     Args:
@@ -77,7 +77,7 @@ def _shown(p_value: float) -> str:
     return f"p = {p_value:.3f}" if p_value >= 0.001 else "p < 0.001"
 
 
-def _headings(runs: Sequence[Found]) -> list[str]:
+def _headings(runs: Sequence[RunInfo]) -> list[str]:
     """The name of each run; of several with one name, their experiments or ids as well."""
     names = [run.name for run in runs]
     return [
@@ -86,5 +86,5 @@ def _headings(runs: Sequence[Found]) -> list[str]:
     ]
 
 
-def _text(run: Found, name: str, form: str) -> str:
+def _text(run: RunInfo, name: str, form: str) -> str:
     return form.format(run.metrics[name]) if name in run.metrics else ""

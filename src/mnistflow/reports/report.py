@@ -16,7 +16,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from pydantic import JsonValue
 
-from mnistflow.config.forms import leaves
+from mnistflow.config.forms import flattened
 from mnistflow.config.paths import Paths
 from mnistflow.core.documents import read_document
 from mnistflow.core.files import md5, read_csv
@@ -24,7 +24,7 @@ from mnistflow.data.summary import DataSummary
 from mnistflow.evaluation.scores import METRICS, Corrupted, Metric, Scores, read_robustness, read_scores
 from mnistflow.pipeline import git
 from mnistflow.pipeline.lockfile import Lock
-from mnistflow.tracking import Found
+from mnistflow.tracking import RunInfo
 from mnistflow.training.history import Summary
 
 __all__ = ["page"]
@@ -66,7 +66,7 @@ class Pair:
     share: float  # of the label's images
 
 
-def page(paths: Paths, run: Found | None, unrecorded: str) -> str:
+def page(paths: Paths, run: RunInfo | None, unrecorded: str) -> str:
     """Write the page.
 
     Args:
@@ -90,7 +90,7 @@ def page(paths: Paths, run: Found | None, unrecorded: str) -> str:
         metrics=[(metric, _shown(metric, getattr(scores, name))) for name, metric in METRICS.items()],
         wrong=round(scores.images * (1 - scores.accuracy)),
         pairs=_pairs(scores),
-        sure=sum(each.images * each.confidence for each in scores.reliability) / scores.images,
+        sure=sum(one_bin.images * one_bin.confidence for one_bin in scores.reliability) / scores.images,
         ways=_ways(rows),
         history=read_csv(paths.history, numbers=("epoch", "train_loss", "val_loss", "val_accuracy", "test_accuracy")),
         figures=_pictures(paths.figures),
@@ -114,14 +114,14 @@ def _percent(share: float, digits: int = 2) -> str:
 
 def _pairs(scores: Scores) -> list[Pair]:
     """The classes confused most often, those first."""
-    names = [each.name for each in scores.classes]
-    found = [
+    names = [one_class.name for one_class in scores.classes]
+    pairs = [
         Pair(names[row], names[column], count, count / max(1, sum(counts)))
         for row, counts in enumerate(scores.confusion)
         for column, count in enumerate(counts)
         if count and row != column
     ]
-    return sorted(found, key=lambda pair: (-pair.images, -pair.share))[:SHOWN_PAIRS]
+    return sorted(pairs, key=lambda pair: (-pair.images, -pair.share))[:SHOWN_PAIRS]
 
 
 def _ways(rows: list[Corrupted]) -> dict[str, list[Corrupted]]:
@@ -157,12 +157,12 @@ def _params(lock: Lock) -> dict[str, str]:
 
     Where on its machine a data set lay is left out: the page goes to others, and the place decides nothing.
     """
-    found = {
+    params = {
         path: _text(value)
         for stage in ("preprocess", "train", "evaluate")
-        for path, value in leaves(lock.stage(stage).values)
+        for path, value in flattened(lock.stage(stage).values)
     }
-    return {path: text for path, text in found.items() if not re.fullmatch(r"datasets\..+\.path", path)}
+    return {path: text for path, text in params.items() if not re.fullmatch(r"datasets\..+\.path", path)}
 
 
 def _text(value: JsonValue) -> str:

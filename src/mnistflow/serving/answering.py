@@ -16,17 +16,17 @@ from mnistflow.recognition.answers import identified
 from mnistflow.recognition.decoding import Unreadable, decode
 from mnistflow.recognition.predictor import Identity, Predictor
 from mnistflow.recognition.reader import Box, Digit
-from mnistflow.serving.parsing import Sent, Wish, printable, taken_apart
+from mnistflow.serving.parsing import ReadOptions, Upload, parse_request, printable
 from mnistflow.serving.schemas import Answer, Answers, Images, Layer, Limits, Model, Picture, Read, Refused
 
-__all__ = ["Offered"]
+__all__ = ["ModelPool"]
 
 
 MOST_DIGITS = 64  # in one picture
 
 
-class Offered:
-    """The networks that are offered, by their names, and the threads that they compute in.
+class ModelPool:
+    """The networks that are pool, by their names, and the threads that they compute in.
 
     Args:
         predictors: one or more; of two with one name, the second one carries the beginning of its digest too.
@@ -38,12 +38,15 @@ class Offered:
         self.predictors: dict[str, Predictor] = {}
         for predictor in predictors:
             name, weights = predictor.identity.name, predictor.identity.weights
-            if any((name, weights) == (each.identity.name, each.identity.weights) for each in self.predictors.values()):
+            if any(
+                (name, weights) == (one_predictor.identity.name, one_predictor.identity.weights)
+                for one_predictor in self.predictors.values()
+            ):
                 raise ValueError(f"{name} is offered twice; name each model once")
             if name in self.predictors:
                 name = f"{name} ({weights[:8]})"
             self.predictors[name] = predictor
-        self.models = {name: Model.of(name, each.identity) for name, each in self.predictors.items()}
+        self.models = {name: Model.of(name, predictor.identity) for name, predictor in self.predictors.items()}
         self.threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="answer")
         self.under_way = 0
         self.held = 0  # bytes of bodies
@@ -59,28 +62,28 @@ class Offered:
         finally:
             self.under_way -= 1
 
-    def answer(self, kind: str, body: bytes, wish: Wish) -> tuple[bytes, int]:
+    def answer(self, kind: str, body: bytes, options: ReadOptions) -> tuple[bytes, int]:
         """Answer a request: the answer as JSON, and how many pictures were in it.
 
         Raises:
             Refused: it is not as it should be, or asks for what there is not.
         """
-        pictures, wish = taken_apart(kind, body, wish, self.limits)
-        for name in wish.models:
+        pictures, options = parse_request(kind, body, options, self.limits)
+        for name in options.models:
             if name not in self.predictors:
                 raise Refused(400, f"there is no model {printable(name)!r}; there are: {', '.join(self.predictors)}")
-        if wish.maps is not None and len(pictures) > 1:
+        if options.maps is not None and len(pictures) > 1:
             raise Refused(400, f"maps are given for one image at a time, and these are {len(pictures)}")
-        chosen = [name for name in self.predictors if not wish.models or name in wish.models]
-        sizes, digits = self._digits(chosen, pictures, wish)
+        chosen = [name for name in self.predictors if not options.models or name in options.models]
+        sizes, digits = self._digits(chosen, pictures, options)
         answers = [
-            Answer(self.models[name], _read(self.predictors[name], pictures, sizes, digits[name], wish))
+            Answer(self.models[name], _read(self.predictors[name], pictures, sizes, digits[name], options))
             for name in chosen
         ]
         return json.dumps(Answers(answers), default=vars, separators=(",", ":")).encode(), len(pictures)
 
     def _digits(
-        self, chosen: Sequence[str], pictures: Sequence[Sent], wish: Wish
+        self, chosen: Sequence[str], pictures: Sequence[Upload], options: ReadOptions
     ) -> tuple[list[tuple[int, int]], dict[str, list[tuple[Digit, ...]]]]:
         """The size of each picture, and the digits in it as each network takes them.
 
@@ -112,10 +115,10 @@ class Offered:
                 )
             for name in chosen:
                 predictor = self.predictors[name]
-                found = _digits(predictor, sent, grey, number, wish.several)
-                digits[name].append(found)
-                count += len(found)
-                length += len(found) * _digit_bytes(predictor.identity, wish)
+                digits_here = _digits(predictor, sent, grey, number, options.several)
+                digits[name].append(digits_here)
+                count += len(digits_here)
+                length += len(digits_here) * _digit_bytes(predictor.identity, options)
             if count > limits.digits:
                 raise Refused(
                     413,
@@ -131,39 +134,39 @@ class Offered:
         return sizes, digits
 
 
-def _digit_bytes(identity: Identity, wish: Wish) -> int:
+def _digit_bytes(identity: Identity, options: ReadOptions) -> int:
     """About how many bytes of JSON are written for one digit."""
     height, width = identity.image_size
     names = sum(len(json.dumps(name)) for name in identity.classes)
-    return 400 + names + 24 * len(identity.classes) + (4 * height * width if wish.explain else 0)
+    return 400 + names + 24 * len(identity.classes) + (4 * height * width if options.explain else 0)
 
 
 def _read(
     predictor: Predictor,
-    pictures: Sequence[Sent],
+    pictures: Sequence[Upload],
     sizes: Sequence[tuple[int, int]],
-    found: Sequence[Sequence[Digit]],
-    wish: Wish,
+    found_digits: Sequence[Sequence[Digit]],
+    options: ReadOptions,
 ) -> list[Picture]:
     """What one network reads in all pictures: all digits in one batch."""
-    named = iter(identified(predictor, [digit for digits in found for digit in digits]))
+    named = iter(identified(predictor, [digit for digits in found_digits for digit in digits]))
     read = []
-    for sent, (height, width), digits in zip(pictures, sizes, found, strict=True):
+    for sent, (height, width), digits in zip(pictures, sizes, found_digits, strict=True):
         reads = []
         for number, digit in enumerate(digits):
-            maps = predictor.feature_maps(digit.image) if number == wish.maps else None
+            maps = predictor.feature_maps(digit.image) if number == options.maps else None
             reads.append(
                 Read(
                     **vars(next(named)),
-                    seen=digit.image.tolist() if wish.explain else None,
-                    maps=None if maps is None else [_layer(*each) for each in maps],
+                    seen=digit.image.tolist() if options.explain else None,
+                    maps=None if maps is None else [_layer(*layer) for layer in maps],
                 )
             )
         read.append(Picture(sent.name, width, height, reads))
     return read
 
 
-def _digits(predictor: Predictor, sent: Sent, grey: Images, number: int, several: bool) -> tuple[Digit, ...]:
+def _digits(predictor: Predictor, sent: Upload, grey: Images, number: int, several: bool) -> tuple[Digit, ...]:
     """The digits of a picture, as a network takes them; an array is one digit, unless it is empty."""
     if isinstance(sent.content, bytes):
         digits = predictor.read(grey, several=several).digits

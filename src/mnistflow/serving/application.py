@@ -22,9 +22,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mnistflow import __version__
 from mnistflow.recognition.predictor import Predictor
-from mnistflow.serving.answering import Offered
-from mnistflow.serving.middleware import Counts, Front, error_response
-from mnistflow.serving.parsing import Wish, printable
+from mnistflow.serving.answering import ModelPool
+from mnistflow.serving.middleware import Counts, RequestFilter, error_response
+from mnistflow.serving.parsing import ReadOptions, printable
 from mnistflow.serving.schemas import Answers, Error, Health, Limits, Offer, Refused
 
 __all__ = ["app"]
@@ -58,7 +58,7 @@ def app(
     """Make the application.
 
     Args:
-        predictors: the networks that are offered, one or more.
+        predictors: the networks that are pool, one or more.
         limits: of a request.
         hosts: names by which it may be called, beside IP addresses: a page from elsewhere that had its own name point
             here would otherwise be of the same origin. ``None``: any.
@@ -69,7 +69,7 @@ def app(
     Raises:
         ValueError: a network is offered twice.
     """
-    offered, counts = Offered(predictors, limits), Counts()
+    pool, counts = ModelPool(predictors, limits), Counts()
     pages = {
         path: (files("mnistflow.serving").joinpath("page", name).read_bytes(), kind)
         for path, (name, kind) in PAGES.items()
@@ -77,7 +77,7 @@ def app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with offered.threads:
+        with pool.threads:
             yield
 
     api = FastAPI(
@@ -111,8 +111,8 @@ def app(
     async def not_as_declared(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
-        where, said = ".".join(str(part) for part in first["loc"][1:]), first["msg"]
-        return error_response(422, f"{printable(where)}: {said}, not {printable(repr(first.get('input')))}")
+        where, reason = ".".join(str(part) for part in first["loc"][1:]), first["msg"]
+        return error_response(422, f"{printable(where)}: {reason}, not {printable(repr(first.get('input')))}")
 
     @api.exception_handler(Exception)
     async def broken(_: Request, __: Exception) -> Response:  # the exception itself goes to the log
@@ -138,28 +138,28 @@ def app(
         Image files may be of any size and colour, dark on light or light on dark; they are brought into the form of the
         data that the network was trained on. Arrays are taken as they are.
         """
-        wish = Wish(tuple(model), explain, maps, several)
-        with offered.admitted():
-            body = await _body(request, offered)
+        options = ReadOptions(tuple(model), explain, maps, several)
+        with pool.admitted():
+            body = await _body(request, pool)
             try:
                 answering = asyncio.get_running_loop().run_in_executor(
-                    offered.threads, offered.answer, request.headers.get("content-type", ""), body, wish
+                    pool.threads, pool.answer, request.headers.get("content-type", ""), body, options
                 )
                 answer, pictures = await answering
             finally:
-                offered.held -= len(body)
+                pool.held -= len(body)
         counts.pictures.inc(pictures)
-        return _Answered(answer, offered)
+        return _StreamedAnswer(answer, pool)
 
     @api.get("/models", summary="What is offered")
     async def models() -> Offer:
-        """The networks that are offered, and what a request may cost."""
-        return Offer(list(offered.models.values()), limits)
+        """The networks that are pool, and what a request may cost."""
+        return Offer(list(pool.models.values()), limits)
 
     @api.get("/healthz", summary="Whether it answers")
     async def health() -> Health:
         """That the server answers, and with which networks."""
-        return Health("ok", list(offered.models), __version__)
+        return Health("ok", list(pool.models), __version__)
 
     @api.get("/metrics", summary="Figures for Prometheus", response_class=Response)
     async def metrics() -> Response:
@@ -176,16 +176,16 @@ def app(
     for path in pages:
         page(path)
     allowed = frozenset(host.lower() for host in allowed_hosts)
-    return Front(api, counts, None if hosts is None else allowed.union(host.lower() for host in hosts), allowed)
+    return RequestFilter(api, counts, None if hosts is None else allowed.union(host.lower() for host in hosts), allowed)
 
 
-class _Answered(Response):
+class _StreamedAnswer(Response):
     """An answer that is written as fast as its client reads it, and counts as held until then."""
 
-    def __init__(self, answer: bytes, offered: Offered) -> None:
+    def __init__(self, answer: bytes, pool: ModelPool) -> None:
         super().__init__(answer, media_type="application/json")
-        self.offered = offered
-        offered.held += len(answer)
+        self.pool = pool
+        pool.held += len(answer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - of its base class
         answer = bytes(self.body)
@@ -195,7 +195,7 @@ class _Answered(Response):
                 more = start + CHUNK < len(answer)
                 await send({"type": "http.response.body", "body": answer[start : start + CHUNK], "more_body": more})
         finally:
-            self.offered.held -= len(answer)
+            self.pool.held -= len(answer)
 
 
 def _request_body() -> dict[str, Any]:
@@ -222,13 +222,13 @@ def _request_body() -> dict[str, Any]:
     return {"required": True, "content": {kind: {"schema": schema} for kind, schema in content.items()}}
 
 
-async def _body(request: Request, offered: Offered) -> bytes:
+async def _body(request: Request, pool: ModelPool) -> bytes:
     """Read a body, no further than is allowed; what is read counts as held until the request is answered.
 
     Raises:
         Refused: it is too long, too slow, or one too many.
     """
-    most = offered.limits.body
+    most = pool.limits.body
     too_long = Refused(
         413, f"the body is longer than the {most:,} bytes that are allowed; send smaller images or fewer"
     )
@@ -238,26 +238,26 @@ async def _body(request: Request, offered: Offered) -> bytes:
     body = bytearray()
     read = 0
     try:
-        async with asyncio.timeout(offered.limits.seconds):
+        async with asyncio.timeout(pool.limits.seconds):
             async for chunk in request.stream():
                 read += len(chunk)
                 if read > most:  # what has been sent is taken, or the client would not see the answer
-                    offered.held -= len(body)
+                    pool.held -= len(body)
                     body.clear()
                     if read > 4 * most:
                         break
-                elif offered.held + len(chunk) > BODIES_HELD * most:
+                elif pool.held + len(chunk) > BODIES_HELD * most:
                     raise Refused(429, "there are too many large requests at once; try again in a second")
                 else:
                     body += chunk
-                    offered.held += len(chunk)
+                    pool.held += len(chunk)
         if read > most:
             raise too_long
         return bytes(body)
     except BaseException as error:
-        offered.held -= len(body)
+        pool.held -= len(body)
         if isinstance(error, TimeoutError):
-            raise Refused(408, f"the body did not come within {offered.limits.seconds:g} seconds") from None
+            raise Refused(408, f"the body did not come within {pool.limits.seconds:g} seconds") from None
         if isinstance(error, ClientDisconnect):
             raise Refused(400, "the client went away") from None  # nobody reads it
         raise

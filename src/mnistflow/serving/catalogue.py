@@ -21,7 +21,7 @@ from mnistflow.recognition.predictor import Predictor
 from mnistflow.training.history import Summary
 
 if TYPE_CHECKING:  # mlflow takes seconds to import
-    from mnistflow.tracking import Found, Listed
+    from mnistflow.tracking import RunInfo, RunSummary
 
 __all__ = ["open_predictor", "recorded", "source"]
 
@@ -51,9 +51,9 @@ def open_predictor(wanted: str | Path | None) -> Predictor:
         return Predictor(Path(wanted))
     if wanted is not None and not _is_file(wanted):
         return _of_run(str(wanted))
-    found = source(wanted)
-    known = _Known(found.name, found.test_accuracy, None)
-    return _opened(sha256(found.weights), [partial(_make, found.weights)], known)
+    weights_of = source(wanted)
+    known = _Known(weights_of.name, weights_of.test_accuracy, None)
+    return _opened(sha256(weights_of.weights), [partial(_make, weights_of.weights)], known)
 
 
 def source(wanted: str | Path | None) -> Source:
@@ -75,9 +75,9 @@ def source(wanted: str | Path | None) -> Source:
         return Source(Path(wanted), Path(wanted).name, None)
     from mnistflow import tracking  # here, because it takes seconds to import
 
-    found = _found(str(wanted))
-    weights = tracking.weights_of(load().tracking, found.id)
-    return Source(weights, found.name, found.metrics.get("test_accuracy"))
+    info = _run_info(str(wanted))
+    weights = tracking.weights_of(load().tracking, info.id)
+    return Source(weights, info.name, info.metrics.get("test_accuracy"))
 
 
 def _is_file(wanted: str | Path) -> bool:
@@ -94,11 +94,11 @@ def _is_file(wanted: str | Path) -> bool:
     if path.suffix == GRAPH:
         raise ValueError(f"{path} is a graph; weights, which end with {WEIGHTS}, are wanted")
     if isinstance(wanted, Path) or path.exists():
-        raise ValueError(f"{path} is no model; weights end with {WEIGHTS} and ONNX graphs with {GRAPH}")
+        raise ValueError(f"{path} is not a model; weights end with {WEIGHTS} and ONNX graphs with {GRAPH}")
     return False
 
 
-def recorded(limit: int = 50) -> list[Listed]:
+def recorded(limit: int = 50) -> list[RunSummary]:
     """The complete runs in MLflow, the newest first, at most so many; of each its id opens it.
 
     Raises:
@@ -120,28 +120,28 @@ def _accuracy(paths: Paths) -> float | None:
     return read_scores(paths.test_metrics).accuracy
 
 
-def _found(wanted: str) -> Found:
+def _run_info(wanted: str) -> RunInfo:
     """A run that has a result, by its own name or by that of a version of the registered model."""
     from mnistflow import tracking  # here, because it takes seconds to import
 
     settings = load().tracking
     run = tracking.run_of_version(settings, wanted) if wanted.startswith("models:/") else wanted
-    found = tracking.find(settings, run)
-    if tracking.tags.WEIGHTS not in found.tags:
-        raise ValueError(f"run {found.id} ({found.name}) is {found.status.lower()}: it has no result")
-    return found
+    info = tracking.find(settings, run)
+    if tracking.tags.WEIGHTS not in info.tags:
+        raise ValueError(f"run {info.id} ({info.name}) is {info.status.lower()}: it has no result")
+    return info
 
 
 def _of_run(wanted: str) -> Predictor:
     from mnistflow import tracking  # here, because it takes seconds to import
 
-    settings, found = load().tracking, _found(wanted)
+    settings, info = load().tracking, _run_info(wanted)
 
     def make(graph: Path) -> bool:
-        return _make(tracking.weights_of(settings, found.id), graph)
+        return _make(tracking.weights_of(settings, info.id), graph)
 
-    known = _Known(found.name, found.metrics.get("test_accuracy"), found.id)
-    return _opened(found.tags[tracking.tags.WEIGHTS], [partial(tracking.graph_of, settings, found.id), make], known)
+    known = _Known(info.name, info.metrics.get("test_accuracy"), info.id)
+    return _opened(info.tags[tracking.tags.WEIGHTS], [partial(tracking.graph_of, settings, info.id), make], known)
 
 
 def _opened(weights: str, ways: Sequence[Callable[[Path], bool]], known: _Known) -> Predictor:

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mnistflow.serving.parsing import printable
 
-__all__ = ["HEADERS", "HEAD_BYTES", "HEAD_TOO_LONG", "Counts", "Front", "error_json", "error_response"]
+__all__ = ["HEADERS", "HEAD_BYTES", "HEAD_TOO_LONG", "Counts", "RequestFilter", "error_json", "error_response"]
 
 
 HEADERS = {  # of every answer: nothing from elsewhere, nothing for elsewhere
@@ -62,7 +62,7 @@ class Counts:
         self.under_way = Gauge("requests_under_way", "Requests that are not answered yet", **kwargs)
 
 
-class Front:
+class RequestFilter:
     """What happens to every request before and after the application: who may ask, headers, figures.
 
     Args:
@@ -85,7 +85,7 @@ class Front:
             await self.inner(scope, receive, send)
             return
         started, status = time.perf_counter(), 499  # the client went away
-        refused = self._unwelcome(scope)
+        refused = self._refusal(scope)
         path = scope["path"].removeprefix(self.inner.root_path)
         path = path if path in self.paths else "other"
 
@@ -109,7 +109,7 @@ class Front:
                 self.counts.requests.labels(path, str(status)).inc()
                 self.counts.seconds.labels(path).observe(time.perf_counter() - started)
 
-    def _unwelcome(self, scope: Scope) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         """Why a request is not answered, whatever it asks: it came by another name, or from another page.
 
         A target in absolute form (``GET http://host/path``) becomes the path, and its host counts (RFC 9112, 3.2.2).
@@ -125,7 +125,7 @@ class Front:
                 scope["path"], scope["raw_path"] = unquote(target.path) or "/", target.path.encode() or b"/"
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
-            return 400, f"the header host is {printable(host)!r}, which is no host"
+            return 400, f"the header host is {printable(host)!r}, which is not a host"
         if self.hosts is not None and not ({name, host} & self.hosts or _is_address(name)):
             return 421, f"this server is not called {printable(name)!r}; start it with --allowed-host {printable(name)}"
         asking = "" if origin is None else origin.partition("://")[2]

@@ -11,11 +11,11 @@ from python_multipart.multipart import Field, File, parse_options_header
 
 from mnistflow.serving.schemas import Images, Limits, Refused
 
-__all__ = ["Sent", "Wish", "printable", "taken_apart"]
+__all__ = ["ReadOptions", "Upload", "parse_request", "printable"]
 
 
 @dataclass(frozen=True)
-class Wish:
+class ReadOptions:
     """How pictures are to be read."""
 
     models: tuple[str, ...]  # none: all
@@ -25,7 +25,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Sent:
+class Upload:
     """A picture that came as a file, or an image that came as numbers."""
 
     name: str | None
@@ -33,13 +33,13 @@ class Sent:
     where: str = ""  # in the request, as the beginning of an error
 
 
-def taken_apart(kind: str, body: bytes, wish: Wish, limits: Limits) -> tuple[list[Sent], Wish]:
+def parse_request(kind: str, body: bytes, options: ReadOptions, limits: Limits) -> tuple[list[Upload], ReadOptions]:
     """Take a request apart: its pictures, and how they are to be read.
 
     Args:
         kind: its content-type.
         body: all of it.
-        wish: what its query says.
+        options: what its query says.
         limits: of the number of pictures.
 
     Raises:
@@ -48,7 +48,7 @@ def taken_apart(kind: str, body: bytes, wish: Wish, limits: Limits) -> tuple[lis
     raw, parameters = parse_options_header(kind)
     media = raw.decode("latin-1")
     if media == "application/json":
-        return _from_json(body, wish, limits)
+        return _from_json(body, options, limits)
     if media == "multipart/form-data":
         files_sent = _form(body, parameters.get(b"boundary"), limits)
     elif media.startswith("image/") or media == "application/octet-stream":
@@ -60,10 +60,10 @@ def taken_apart(kind: str, body: bytes, wish: Wish, limits: Limits) -> tuple[lis
             '`files`, one image as image/*, or arrays as application/json: {"images": [...]}',
         )
     pictures = [
-        Sent(name, data, "" if name is None else f"files[{number}] ({name}): ")
+        Upload(name, data, "" if name is None else f"files[{number}] ({name}): ")
         for number, (name, data) in enumerate(files_sent)
     ]
-    return pictures, wish
+    return pictures, options
 
 
 def _form(body: bytes, boundary: bytes | None, limits: Limits) -> list[tuple[str | None, bytes]]:
@@ -72,7 +72,7 @@ def _form(body: bytes, boundary: bytes | None, limits: Limits) -> list[tuple[str
         raise Refused(
             400, "multipart/form-data without a boundary in its content-type; most libraries set it themselves"
         )
-    found: list[tuple[str | None, bytes]] = []
+    uploads: list[tuple[str | None, bytes]] = []
     ended = False
 
     def on_file(file: File) -> None:
@@ -80,15 +80,15 @@ def _form(body: bytes, boundary: bytes | None, limits: Limits) -> list[tuple[str
             raise Refused(
                 400, f"the form has a file in the field {printable(file.field_name)}; files belong in `files`"
             )
-        if len(found) == limits.images:
+        if len(uploads) == limits.images:
             raise Refused(413, f"more than {limits.images} files in one request; send them in several")
         file.file_object.seek(0)
-        found.append((printable(file.file_name), file.file_object.read()))
+        uploads.append((printable(file.file_name), file.file_object.read()))
         file.close()
 
     def on_field(field: Field) -> None:
         raise Refused(
-            400, f"the form has a field {printable(field.field_name)} that is no file; options belong in the query"
+            400, f"the form has a field {printable(field.field_name)} that is not a file; options belong in the query"
         )
 
     def on_end() -> None:
@@ -106,9 +106,9 @@ def _form(body: bytes, boundary: bytes | None, limits: Limits) -> list[tuple[str
         ended = False
     if not ended:
         raise Refused(400, "the body is not the multipart/form-data that its content-type announces, or it is cut off")
-    if not found:
+    if not uploads:
         raise Refused(400, "the form has no file; put one or more into the field `files`")
-    return found
+    return uploads
 
 
 def printable(text: bytes | str | None) -> str:
@@ -117,13 +117,13 @@ def printable(text: bytes | str | None) -> str:
     return "".join(letter for letter in name if letter.isprintable())[:80]
 
 
-def _from_json(body: bytes, wish: Wish, limits: Limits) -> tuple[list[Sent], Wish]:
+def _from_json(body: bytes, options: ReadOptions, limits: Limits) -> tuple[list[Upload], ReadOptions]:
     """The images of a JSON document, and what it says beside the query."""
     try:
         document = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        said = error if isinstance(error, Refused) else "too deep" if isinstance(error, RecursionError) else error
-        raise Refused(400, f"the body is not JSON: {said}") from None
+        reason = error if isinstance(error, Refused) else "too deep" if isinstance(error, RecursionError) else error
+        raise Refused(400, f"the body is not JSON: {reason}") from None
     allowed = {"images", "model", "explain", "maps"}
     if not isinstance(document, dict) or "images" not in document:
         raise Refused(400, 'the body must be an object with images: {"images": [[[0, 0, ...], ...], ...]}')
@@ -136,21 +136,21 @@ def _from_json(body: bytes, wish: Wish, limits: Limits) -> tuple[list[Sent], Wis
         raise Refused(
             413, f"images has {len(given)} images, more than the {limits.images} of one request; send several"
         )
-    named = document.get("model", list(wish.models))
+    named = document.get("model", list(options.models))
     named = [named] if isinstance(named, str) else named
-    explain, maps = document.get("explain", wish.explain), document.get("maps", wish.maps)
+    explain, maps = document.get("explain", options.explain), document.get("maps", options.maps)
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise Refused(400, "model must be the name of a model, or a list of names")
     if not isinstance(explain, bool):
         raise Refused(400, "explain must be true or false")
     if maps is not None and (type(maps) is not int or maps < 0):
         raise Refused(400, "maps must be the number of a digit, from 0 on")
-    pictures = [Sent(None, _array(image, f"images[{number}]")) for number, image in enumerate(given)]
-    return pictures, Wish(tuple(named), explain, maps, wish.several)
+    pictures = [Upload(None, _array(image, f"images[{number}]")) for number, image in enumerate(given)]
+    return pictures, ReadOptions(tuple(named), explain, maps, options.several)
 
 
 def _no_number(name: str) -> float:
-    raise Refused(400, f"{name} is no number that a pixel can have")
+    raise Refused(400, f"{name} is not a number that a pixel can have")
 
 
 def _array(rows: object, where: str) -> Images:
@@ -163,6 +163,6 @@ def _array(rows: object, where: str) -> Images:
             raise Refused(400, f"{where}[{number}] has {len(row)} numbers, and {where}[0] has {width}")
         for value in row:
             if type(value) is not int or not 0 <= value <= 255:
-                said = printable(json.dumps(value))[:40]
-                raise Refused(400, f"{where}[{number}] has {said}; pixels are whole numbers from 0 (background) to 255")
+                shown = printable(json.dumps(value))[:40]
+                raise Refused(400, f"{where}[{number}] has {shown}; pixels are integers from 0 (background) to 255")
     return np.array(rows, dtype=np.uint8)

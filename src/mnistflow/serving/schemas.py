@@ -119,7 +119,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of the networks that were asked, in the order in which they are offered."""
+    """The answers of the networks that were asked, in the order in which they are pool."""
 
     answers: list[Answer]
 

@@ -31,7 +31,7 @@ def serve(
     """Serve until SIGINT or SIGTERM, and finish what is under way then.
 
     Args:
-        predictors: the networks that are offered.
+        predictors: the networks that are pool.
         host: a name or an address of this machine; ``0.0.0.0`` or ``::`` for all of them.
         port: 0 for any that is free.
         limits: of a request.

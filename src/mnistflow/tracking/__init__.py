@@ -12,8 +12,8 @@ from mnistflow.tracking.artifacts import attach, graph_of, predictions, weights_
 from mnistflow.tracking.champion import promote, run_of_version
 from mnistflow.tracking.record import Origin, Record, committed_params, completing, training
 from mnistflow.tracking.runs import (
-    Found,
-    Listed,
+    RunInfo,
+    RunSummary,
     content,
     find,
     listed,
@@ -27,10 +27,10 @@ from mnistflow.tracking.runs import (
 from mnistflow.tracking.store import connect, failure, keep_ui_port, lock, repair_locations, shown_uri, store_uri
 
 __all__ = [
-    "Found",
-    "Listed",
     "Origin",
     "Record",
+    "RunInfo",
+    "RunSummary",
     "attach",
     "committed_params",
     "completing",

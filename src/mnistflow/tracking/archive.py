@@ -54,8 +54,8 @@ class Export:
         self._answer, sender = context.Pipe(duplex=False)
         self._messages = _messages()
         inherited = self._messages.fileno() if forks else -1
-        beside = Path(self._folder.name) / self._graph.name
-        self._process = context.Process(target=_export, args=(self._weights, self._graph, beside, sender, inherited))
+        temporary = Path(self._folder.name) / self._graph.name
+        self._process = context.Process(target=_export, args=(self._weights, self._graph, temporary, sender, inherited))
         self._process.start()
         sender.close()
 
@@ -108,7 +108,7 @@ def _messages() -> IO[bytes]:
     return tempfile.TemporaryFile()
 
 
-def _export(weights: Path, graph: Path, beside: Path, sender: Connection, messages: int) -> None:
+def _export(weights: Path, graph: Path, temporary: Path, sender: Connection, messages: int) -> None:
     """Export in this process; send the path of the graph, or an error."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the parent ends this one
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -122,8 +122,8 @@ def _export(weights: Path, graph: Path, beside: Path, sender: Connection, messag
         try:
             formats.onnx_of(weights, graph)
         except OSError:  # nothing can be kept there
-            formats.onnx_of(weights, beside)
-            graph = beside
+            formats.onnx_of(weights, temporary)
+            graph = temporary
         sender.send(str(graph))
     except ValueError as error:
         sender.send(error)

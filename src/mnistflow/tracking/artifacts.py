@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from mnistflow.config.params import Tracking
-from mnistflow.core.files import project_root, read_csv, sha256, whole
+from mnistflow.core.files import atomic_write, project_root, read_csv, sha256
 from mnistflow.tracking import tags
 from mnistflow.tracking.store import connect, failure
 
@@ -42,8 +42,8 @@ def predictions(tracking: Tracking, run_id: str) -> list[dict[str, str]] | None:
         client, _ = connect(tracking)
         if name not in [file.path for file in client.list_artifacts(run_id, "evaluation")]:
             return None
-        with tempfile.TemporaryDirectory() as beside:
-            place = Path(client.download_artifacts(run_id, name, beside))
+        with tempfile.TemporaryDirectory() as temporary:
+            place = Path(client.download_artifacts(run_id, name, temporary))
             return read_csv(place, texts=("index", "label", "prediction"))
     except Exception as error:
         raise ValueError(failure(tracking, f"has no predictions of run {run_id}:", error)) from error
@@ -62,8 +62,8 @@ def weights_of(tracking: Tracking, run_id: str) -> Path:
         known = client.get_run(run_id).data.tags.get(tags.WEIGHTS)
         if not place.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as beside:
-                Path(client.download_artifacts(run_id, f"weights/{place.name}", beside)).replace(place)
+            with tempfile.TemporaryDirectory(dir=folder) as temporary:
+                Path(client.download_artifacts(run_id, f"weights/{place.name}", temporary)).replace(place)
     except Exception as error:
         raise ValueError(failure(tracking, f"has no weights of run {run_id}:", error)) from error
     if sha256(place) != known:
@@ -82,8 +82,8 @@ def graph_of(tracking: Tracking, run_id: str, target: Path) -> bool:
         client, _ = connect(tracking)
         if name not in [file.path for file in client.list_artifacts(run_id, "onnx")]:
             return False
-        with tempfile.TemporaryDirectory() as beside, whole(target) as place:
-            shutil.copyfile(client.download_artifacts(run_id, name, beside), place)
+        with tempfile.TemporaryDirectory() as temporary, atomic_write(target) as place:
+            shutil.copyfile(client.download_artifacts(run_id, name, temporary), place)
     except Exception as error:
         raise ValueError(failure(tracking, f"has no graph of run {run_id}:", error)) from error
     return True

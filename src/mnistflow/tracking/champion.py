@@ -128,8 +128,8 @@ def run_of_version(tracking: Tracking, uri: str) -> str:
     name, alias, version = match.groups()
     try:
         client, _ = connect(tracking)
-        found = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
-        return str(found.run_id)
+        entry = client.get_model_version_by_alias(name, alias) if alias else client.get_model_version(name, version)
+        return str(entry.run_id)
     except Exception as error:
         raise ValueError(failure(tracking, f"has no {uri}:", error)) from error
 
@@ -147,13 +147,13 @@ def _crown(client: MlflowClient, name: str, run: Run, accuracy: float | None, re
     model_id = uri.removeprefix("models:/")
     version = there[0] if there else client.create_model_version(name, uri, run.info.run_id, model_id=model_id)
     test = run.data.metrics.get("test_accuracy")
-    said = {
+    version_tags = {
         "decision": reason,
         "dataset": run.data.params.get("dataset"),
         VALIDATION: accuracy,
         "test_accuracy": test,
     }
-    for tag, value in said.items():
+    for tag, value in version_tags.items():
         if value is not None:
             client.set_model_version_tag(name, version.version, tag, str(value))
     client.update_model_version(name, version.version, f"{run.info.run_name}: {reason}.")

@@ -28,9 +28,9 @@ def run_name(chosen: Params, baseline: Params | None) -> str:
     if chosen.dataset != baseline.dataset:
         name += f" on {chosen.dataset}"
     choice = {"dataset": chosen.dataset, "model": chosen.model, "recipe": chosen.recipe}
-    now = chosen.chosen()
+    now = chosen.selected()
     try:
-        before = baseline.model_copy(update=choice).chosen()
+        before = baseline.model_copy(update=choice).selected()
     except KeyError:  # that model, recipe or data set is new
         return name
     order = ("recipes", "models", "seed", "preprocess", "train", "datasets", "evaluate")

@@ -268,7 +268,7 @@ class Record:
 
     def _log_evaluation(self) -> None:
         scores, (_, data) = read_scores(self.paths.test_metrics), self._documents()
-        took = durations.of(durations.evaluation(self.paths.weights, self.params.evaluate.model_dump()))
+        took = durations.of(durations.evaluation(self.paths.weights, self.paths.test_metrics))
         speed = ("evaluate_seconds", "evaluate_images_per_second", "latency_seconds")
         self._log_metrics({**recorded(scores), **numbers(took, speed)})
         for path in (self.paths.test_metrics, self.paths.predictions, self.paths.robustness):
@@ -335,7 +335,7 @@ class Record:
             self._client.set_experiment_tag(self._experiment, tag, state)
         name = run_name(self.params, self.origin.baseline)
         run_id = self._client.create_run(self._experiment, run_name=name, tags=known).info.run_id
-        self._client.log_batch(run_id, params=[Param(*entry) for entry in texts(self.params.chosen()).items()])
+        self._client.log_batch(run_id, params=[Param(*entry) for entry in texts(self.params.selected()).items()])
         return self._client.get_run(run_id)
 
     def _log_epoch(self, row: Mapping[str, object], seconds: Mapping[int, float]) -> None:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from mnistflow.core.files import whole
+from mnistflow.core.files import atomic_write
 
 __all__ = ["relocate"]
 
@@ -30,7 +30,7 @@ def relocate(database: Path, root: Path) -> None:
     """Rewrite the locations in a project's own store that name the folder in which the project was before.
 
     Nothing is done to a store outside of the project, which other projects may share, and nothing to locations that
-    this project does not make. The database as it was is kept beside, as ``mlflow.db.before-move``. The caller holds
+    this project does not make. The database as it was is kept temporary, as ``mlflow.db.before-move``. The caller holds
     the lock of the store.
 
     Raises:
@@ -54,7 +54,7 @@ def relocate(database: Path, root: Path) -> None:
         if not roots or root in roots:  # then it has not moved, and the others are of projects that record here
             return
         backup = database.with_name(f"{database.name}.before-move")
-        with whole(backup) as beside, contextlib.closing(sqlite3.connect(beside)) as copy:
+        with atomic_write(backup) as temporary, contextlib.closing(sqlite3.connect(temporary)) as copy:
             connection.backup(copy)
         with connection:  # all of it or nothing
             connection.execute("BEGIN IMMEDIATE")

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MADE",
-    "Found",
-    "Listed",
+    "RunInfo",
+    "RunSummary",
     "content",
     "find",
     "listed",
@@ -45,7 +45,7 @@ MADE = ("device", "precision", "init_from")
 
 
 @dataclass(frozen=True)
-class Found:
+class RunInfo:
     """What a run says."""
 
     id: str
@@ -60,7 +60,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Listed:
+class RunSummary:
     """A complete run, in short."""
 
     id: str
@@ -76,7 +76,7 @@ class Listed:
 def result_key(params: Params, paths: Paths, made: Mapping[str, object] | None = None) -> str:
     """The digest that finds the run of a result: what it was made of, and what is recorded as its params.
 
-    Code is no part of it: what comes to the same weights is the same result.
+    Code is not part of it: what comes to the same weights is the same result.
 
     Args:
         params: of the result.
@@ -88,7 +88,7 @@ def result_key(params: Params, paths: Paths, made: Mapping[str, object] | None =
     """
     data = read_json(paths.data_metrics, "digest")["digest"]
     made = read_json(paths.train_metrics, *MADE) if made is None else made
-    return digest({"data": data, "made": {name: made[name] for name in MADE}, **params.chosen()})
+    return digest({"data": data, "made": {name: made[name] for name in MADE}, **params.selected()})
 
 
 def texts(chosen: Mapping[str, object]) -> dict[str, str]:
@@ -117,7 +117,7 @@ def content(document: str, lock: str, name: str) -> tuple[Params, str] | None:
     return None if weights is None else (loaded, weights)
 
 
-def of_result(params: Params, paths: Paths) -> Found | None:
+def of_result(params: Params, paths: Paths) -> RunInfo | None:
     """The run that stands for the result in a folder; None if it is not recorded.
 
     Raises:
@@ -126,16 +126,16 @@ def of_result(params: Params, paths: Paths) -> Found | None:
     key, bits = result_key(params, paths), sha256(paths.weights)
     try:
         client, experiment = connect(params.tracking)
-        found = client.search_runs([experiment], f"tags.`{tags.RESULT}` = '{key}'")
+        runs = client.search_runs([experiment], f"tags.`{tags.RESULT}` = '{key}'")
     except Exception as error:
         raise ValueError(failure(params.tracking, "does not answer", error)) from error
-    for run in found:
+    for run in runs:
         if run.data.tags.get(tags.WEIGHTS) == bits:
-            return _found(client, params.tracking, run)
+            return _run_info(client, params.tracking, run)
     return None
 
 
-def find(tracking: Tracking, wanted: str) -> Found:
+def find(tracking: Tracking, wanted: str) -> RunInfo:
     """The run with an id (the beginning of one will do), a name, or the name of its DVC experiment; the newest of many.
 
     The names of experiments are those that git has now: an experiment may have been renamed or saved since its run was
@@ -154,13 +154,13 @@ def find(tracking: Tracking, wanted: str) -> Found:
         if not named and of_name:
             named = [run for run in every if _content_key(run) in of_name]
             if named:
-                found = _found(client, tracking, named[0])
-                return replace(found, tags={**found.tags, tags.DVC: wanted})
+                info = _run_info(client, tracking, named[0])
+                return replace(info, tags={**info.tags, tags.DVC: wanted})
         elif not named:
             named = [run for run in every if wanted in (run.info.run_name, run.data.tags.get(tags.DVC))]
             named = named or [run for run in every if len(wanted) >= 4 and run.info.run_id.startswith(wanted)]
         if named:
-            return _found(client, tracking, named[0])
+            return _run_info(client, tracking, named[0])
     except Exception as error:
         raise ValueError(failure(tracking, "does not answer", error)) from error
     if of_name:
@@ -182,7 +182,7 @@ def find(tracking: Tracking, wanted: str) -> Found:
     raise ValueError(f"there is no run {wanted!r}; {hint}the newest are:{newest}")
 
 
-def listed(tracking: Tracking, limit: int) -> list[Listed]:
+def listed(tracking: Tracking, limit: int) -> list[RunSummary]:
     """The complete runs, the newest first, at most so many.
 
     Raises:
@@ -193,7 +193,7 @@ def listed(tracking: Tracking, limit: int) -> list[Listed]:
         champion = champion_run(client, tracking)
         complete = itertools.islice(_all(client, experiment, "attributes.status = 'FINISHED'"), limit)
         return [
-            Listed(
+            RunSummary(
                 id=run.info.run_id,
                 name=str(run.info.run_name),
                 experiment=run.data.tags.get(tags.DVC),
@@ -306,7 +306,7 @@ def _contents(experiments: Sequence[tuple[str, str]], wanted: str | None = None)
     texts_of = iter(
         git.contents([f"{commit}:./{file}" for commit, _ in chosen for file in ("params.yaml", "dvc.lock")])
     )
-    found = []
+    contents = []
     for _, name in chosen:
         document, lock = next(texts_of), next(texts_of)
         held = None
@@ -315,14 +315,14 @@ def _contents(experiments: Sequence[tuple[str, str]], wanted: str | None = None)
                 held = content(document, lock, name)
         if held is not None:
             chosen_params, weights = held
-            found.append((name, (weights, digest(texts(chosen_params.chosen())))))
-    return found
+            contents.append((name, (weights, digest(texts(chosen_params.selected())))))
+    return contents
 
 
-def _found(client: MlflowClient, tracking: Tracking, run: Run) -> Found:
+def _run_info(client: MlflowClient, tracking: Tracking, run: Run) -> RunInfo:
     run_id = run.info.run_id
     history = {name: client.get_metric_history(run_id, name) for name in run.data.metrics}
-    return Found(
+    return RunInfo(
         id=run_id,
         name=str(run.info.run_name),
         status=run.info.status,

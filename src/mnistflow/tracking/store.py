@@ -131,7 +131,7 @@ def view(name: str, condition: str = "") -> dict[str, str]:
     params = ("model", "recipe", "dataset", "seed")
     state = {
         "searchFilter": condition,
-        "selectedColumns": [*(f"metrics.`{each}`" for each in metrics), *(f"params.`{each}`" for each in params)],
+        "selectedColumns": [*(f"metrics.`{metric}`" for metric in metrics), *(f"params.`{param}`" for param in params)],
         "orderByKey": "metrics.`test_accuracy`",
         "orderByAsc": False,
     }
@@ -190,8 +190,8 @@ def _ui_port() -> int:
 
 def failure(tracking: Tracking, what: str, error: Exception) -> str:
     """One line that says which store failed at what, without a password that may be in its URI."""
-    said = (str(error).strip() or repr(error)).splitlines()[0]
-    return f"{shown_uri(tracking)} {what} ({type(error).__name__}: {without_passwords(said)})"
+    reason = (str(error).strip() or repr(error)).splitlines()[0]
+    return f"{shown_uri(tracking)} {what} ({type(error).__name__}: {without_passwords(reason)})"
 
 
 def shown_uri(tracking: Tracking) -> str:

@@ -1,6 +1,6 @@
-"""A step of training on a card as one CUDA graph: one launch in the place of dozens.
+"""A step of training on a GPU as one CUDA graph: one launch in the place of dozens.
 
-A card computes a small batch faster than a program can ask for the parts of it, one after the other. What was recorded
+A GPU computes a small batch faster than a program can ask for the parts of it, one after the other. What was recorded
 once as a graph is asked for as a whole. How it is done, and what may not happen meanwhile: PyTorch's documentation,
 "CUDA semantics", section "CUDA Graphs".
 """
@@ -30,10 +30,10 @@ class Captured:
     next step.
 
     Args:
-        step: forward, backward and update, without anything that waits for the card.
+        step: forward, backward and update, without anything that waits for the GPU.
         optimizer: that takes the step. Its learning rates stay numbers for whoever looks at them between two steps; in
             a step they are tensors, because a recording would hold a number for ever.
-        device: the card.
+        device: the GPU.
         record: False never records, and gives the same numbers.
     """
 
@@ -67,7 +67,7 @@ class Captured:
         return self._loss
 
     def _hear_rates(self) -> None:
-        """Bring learning rates that have changed to the card."""
+        """Bring learning rates that have changed to the GPU."""
         for index, group in enumerate(self._groups):
             if group["lr"] != self._numbers[index]:
                 self._numbers[index] = group["lr"]
@@ -109,7 +109,7 @@ class Captured:
         except RuntimeError as error:
             random.graphsafe_set_state(before)
             self._works = False
-            said = str(error).strip().partition("\n")[0]
-            print(f"train: steps are launched part by part, because none could be recorded: {said}", flush=True)
+            reason = str(error).strip().partition("\n")[0]
+            print(f"train: steps are launched part by part, because none could be recorded: {reason}", flush=True)
             return
         self._graph = graph

@@ -28,7 +28,7 @@ __all__ = ["Diverged", "State", "Step", "computed_in", "fit"]
 
 
 ADVICE = "lower lr in the recipe, or take an experiment's change back: git checkout params.yaml"
-LOOK_EVERY = 200  # steps between two looks at whether the losses are numbers: on a card, each waits for it
+LOOK_EVERY = 200  # steps between two looks at whether the losses are numbers: on a GPU, each waits for it
 TINY = 4  # images a step; up to so many, oneDNN prepares a convolution for longer than it takes without
 GATHERED = 4096  # images that are brought into the order of an epoch at once
 WIDE = 16  # channels into a convolution; from so many on, bfloat16 multiplies faster than it costs to convert
@@ -39,7 +39,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 class Diverged(ArithmeticError):
-    """A training that came to nothing: a loss or weights that are no numbers, or a network that gave up."""
+    """A training that came to nothing: a loss or weights that are not numbers, or a network that gave up."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Step:
 
     @property
     def loss(self) -> float:
-        """Of this step's batch; on a card, to read it waits for the computation."""
+        """Of this step's batch; on a GPU, to read it waits for the computation."""
         return float(self.batch_loss)
 
 
@@ -139,7 +139,7 @@ def fit(
         plain_loss: for these measurements, where ``loss`` has a part that only training wants, such as smoothing.
         keep: the weights that the model carries in the end: of the epoch that was ``best`` on validation, or ``last``.
         patience: end after so many epochs without a better one on validation; None trains to the end.
-        capture: on a card, launch a step as one CUDA graph; False launches its parts one by one, for comparison.
+        capture: on a GPU, launch a step as one CUDA graph; False launches its parts one by one, for comparison.
 
     Yields:
         A :class:`Step` after each step, an :class:`Epoch` after each epoch.
@@ -151,9 +151,9 @@ def fit(
     assert validation or (keep == "last" and patience is None)
     model, optimizer, schedule, generator = state.model, state.optimizer, state.schedule, state.generator
     device, layout, batch_size = next(model.parameters()).device, state.layout, state.batch_size
-    on_card = device.type == "cuda"
+    on_gpu = device.type == "cuda"
     # What a CUDA graph casts it must cast in each replay, so nothing is kept from one cast for the next there.
-    in_bf16 = partial(torch.autocast, device.type, torch.bfloat16, cache_enabled=not on_card)
+    in_bf16 = partial(torch.autocast, device.type, torch.bfloat16, cache_enabled=not on_gpu)
     autocast = in_bf16() if precision == "bf16" else contextlib.nullcontext()
     model.train()
     steps = math.ceil(len(train) / batch_size)
@@ -170,7 +170,7 @@ def fit(
         optimizer.step()
         return batch_loss.detach()
 
-    step_of: Stepping = Captured(take_step, optimizer, device, record=capture) if on_card else take_step
+    step_of: Stepping = Captured(take_step, optimizer, device, record=capture) if on_gpu else take_step
 
     while len(state.epochs) < epochs and not _is_patience_over(state, patience):
         number = len(state.epochs) + 1
@@ -197,9 +197,9 @@ def fit(
         val_loss, val_accuracy = measure(model, validation, plain_loss or loss) if validation else (None, None)
         test_loss, test_accuracy = measure(model, test, plain_loss or loss) if test else (None, None)
         measured = [value for value in (val_loss, test_loss) if value is not None]
-        if said := _given_up(model, train, [train_loss, *measured], state.epochs):
+        if reason := _given_up(model, train, [train_loss, *measured], state.epochs):
             raise Diverged(
-                f"training diverged: after epoch {number}, step {steps}, learning rate {state.lrs[-1]:.4g}, {said}; "
+                f"training diverged: after epoch {number}, step {steps}, learning rate {state.lrs[-1]:.4g}, {reason}; "
                 + ADVICE
             )
         ended = Epoch(

@@ -6,7 +6,7 @@ import gzip
 import importlib.util
 from pathlib import Path
 
-from mnistflow.core.files import sha256, whole
+from mnistflow.core.files import atomic_write, sha256
 from mnistflow.data.datasets.dataset import Dataset, LabelledImages, Published, register
 
 __all__ = ["FILE", "Digits", "carried", "verify"]
@@ -32,9 +32,9 @@ class Digits(Dataset):
         """Unpack the file that scikit-learn brings along."""
         target = folder / FILE
         if not target.exists():
-            with gzip.open(carried()) as file, whole(target) as beside:
-                beside.write_bytes(file.read())
-                verify(beside)
+            with gzip.open(carried()) as file, atomic_write(target) as temporary:
+                temporary.write_bytes(file.read())
+                verify(temporary)
         verify(target)
         print(f"digits: {target} is in place and verified")
 
@@ -77,8 +77,8 @@ def verify(path: Path) -> None:
     Raises:
         ValueError: it is another one.
     """
-    if (found := sha256(path)) != SHA256:
+    if (actual := sha256(path)) != SHA256:
         raise ValueError(
-            f"{path} is not scikit-learn's file: SHA-256 is {found}, expected {SHA256}; "
+            f"{path} is not scikit-learn's file: SHA-256 is {actual}, expected {SHA256}; "
             f"delete it and run again: rm {path}"
         )

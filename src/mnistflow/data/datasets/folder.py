@@ -191,7 +191,7 @@ def write_folder(published: Published, directory: Path) -> None:
 
     directory = directory.resolve()
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        raise ValueError(f"{directory} exists and is no empty folder; name another")
+        raise ValueError(f"{directory} exists and is not an empty folder; name another")
     names = [name.replace("/", "-") for name in published.classes]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f"several classes would share the folder {_enumerated(twice)}: rename them")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from mnistflow.core.files import project_root, sha256, whole
+from mnistflow.core.files import atomic_write, project_root, sha256
 from mnistflow.data.datasets.dataset import Dataset, LabelledImages, Published, named_folder
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ class IDX(Dataset):
         if missing:
             with tempfile.TemporaryDirectory(prefix=STAGING, dir=folder) as temporary:
                 staging = Path(temporary)
-                found = self._from_named(staging, missing) if self.own else self._from_network(staging, timeout)
+                places = self._from_named(staging, missing) if self.own else self._from_network(staging, timeout)
                 for name in missing:
-                    self._put(found / name, target, "take another source")
+                    self._put(places / name, target, "take another source")
         print(f"{self.name}: {count} files verified and put into {target}")
 
     def read(self, folder: Path) -> Published:
@@ -111,17 +111,17 @@ class IDX(Dataset):
 
     def _verify(self, path: Path, advice: str, shown: Path | None = None) -> None:
         """Hold a file against the checksum of its name; ``shown`` is where it came from."""
-        expected, found = self.checksums[path.name], sha256(path)
-        if found != expected:
+        expected, actual = self.checksums[path.name], sha256(path)
+        if actual != expected:
             raise ValueError(
-                f"{shown or path} is not {self.title}'s file: SHA-256 is {found}, expected {expected} "
+                f"{shown or path} is not {self.title}'s file: SHA-256 is {actual}, expected {expected} "
                 f"({path.stat().st_size:,} bytes); {advice}"
             )
 
     def _put(self, path: Path, target: Path, advice: str) -> None:
         self._verify(path, advice)
-        with whole(target / path.name) as beside:
-            shutil.copyfile(path, beside)
+        with atomic_write(target / path.name) as temporary:
+            shutil.copyfile(path, temporary)
 
     def _from_main_repository(self, folder: Path, names: list[str]) -> list[str]:
         """In DVC's temporary copy of the repository, take what the original has; returns what it has not."""
