@@ -45,7 +45,7 @@ def main() -> None:
     write_csv(paths.robustness, robustness.rows())
     write_document(paths.test_metrics, result.scores(robustness, shifts, device.type))
     durations.note(
-        durations.evaluation(paths.weights, paths.test_metrics),
+        durations.evaluation(paths.weights, paths.test_metrics, batch_size),
         evaluate_seconds=seconds,
         evaluate_images_per_second=speed.images_per_second,
         latency_seconds=speed.latency,

@@ -32,9 +32,9 @@ def note(subject: str, **took: object) -> None:
         _warn(f"durations are not noted: {error}")
 
 
-def evaluation(weights: Path, scores: Path) -> str:
-    """The subject of what is noted of an evaluation, by the files with the weights and with what it came to."""
-    return f"{md5(weights)} {md5(scores)}"
+def evaluation(weights: Path, scores: Path, batch_size: int) -> str:
+    """The subject of what is noted of an evaluation: its files, and how many images it took at once."""
+    return f"{md5(weights)} {md5(scores)} {batch_size}"
 
 
 def of(subject: str) -> dict[str, object]:

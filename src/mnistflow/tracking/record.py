@@ -268,7 +268,8 @@ class Record:
 
     def _log_evaluation(self) -> None:
         scores, (_, data) = read_scores(self.paths.test_metrics), self._documents()
-        took = durations.of(durations.evaluation(self.paths.weights, self.paths.test_metrics))
+        batch_size = self.params.evaluate.batch_size
+        took = durations.of(durations.evaluation(self.paths.weights, self.paths.test_metrics, batch_size))
         speed = ("evaluate_seconds", "evaluate_images_per_second", "latency_seconds")
         self._log_metrics({**recorded(scores), **numbers(took, speed)})
         for path in (self.paths.test_metrics, self.paths.predictions, self.paths.robustness):
