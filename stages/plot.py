@@ -49,7 +49,6 @@ def main() -> None:
             "separation": figures.separation(model, test, predictions),
             "inside": figures.inside(model, test.images[0], int(test.labels[0]), classes, metadata.loss),
             "weights": figures.weights(model, test.images[0]),
-            "convolution": figures.convolution(),
         }
         for name, figure in drawn.items():
             figures.save(figure, paths.figures / f"{name}.png", dpi)

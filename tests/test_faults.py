@@ -172,7 +172,7 @@ def test_a_plot_that_is_killed_while_it_records_is_recorded_by_the_next(finished
     for seconds in (0.0, 0.2, 0.6):  # after the last figure is there
         remove_outputs(checkout, "plot")
         process = start(checkout, stage_command("plot"))
-        while process.poll() is None and not (folder / "convolution.png").exists():
+        while process.poll() is None and not (folder / "weights.png").exists():
             time.sleep(0.01)
         time.sleep(seconds)
         process.kill()

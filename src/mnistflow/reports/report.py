@@ -43,7 +43,6 @@ FIGURES = {
     "predictions": "The first test images and what they were read as",
     "samples": "Some of the training images",
     "grid": "Nine training images, and the tensor that they are part of",
-    "convolution": "How a convolution works",
 }
 SHOWN_PAIRS = 8  # of classes confused most often
 
