@@ -191,13 +191,13 @@ SPLIT: dict[str, Damage] = {
 WEIGHTS: dict[str, Damage] = {
     "a weight that is not a number": tensors(lambda t, _: _first(next(iter(t.values())), float("nan"))),
     "all weights infinite": tensors(lambda t, _: _each(t, lambda tensor: tensor.double().add(1e300).float())),
-    "another architecture": tensors(lambda _, m: m["card"].update(architecture="mlp", arguments={"hidden": [8]})),
-    "an architecture that is not known": tensors(lambda _, m: m["card"].update(architecture="lenet6")),
-    "an argument that is not known": tensors(lambda _, m: m["card"]["arguments"].update(width=3)),
+    "another architecture": tensors(lambda _, m: m["model"].update(architecture="mlp", arguments={"hidden": [8]})),
+    "an architecture that is not known": tensors(lambda _, m: m["model"].update(architecture="lenet6")),
+    "an argument that is not known": tensors(lambda _, m: m["model"]["arguments"].update(width=3)),
     "a layer of another size": tensors(lambda t, _: t.update({k: v[:1].clone() for k, v in list(t.items())[:1]})),
     "a layer missing": tensors(lambda t, _: t.pop(next(iter(t)))),
-    "for images of another size": tensors(lambda _, m: m["card"].update(image_shape=[1, 40, 40])),
-    "no card": tensors(lambda _, m: m.pop("card")),
+    "for images of another size": tensors(lambda _, m: m["model"].update(image_shape=[1, 40, 40])),
+    "nothing said of its network": tensors(lambda _, m: m.pop("model")),
     "of another version": of_another_version,
     "no metadata": without_metadata,
 }

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from mnistflow.core.files import project_root
-from mnistflow.pipeline import git
+from mnistflow.pipeline import git, warm
 from mnistflow.pipeline.stage import STUDY
 
 __all__ = ["Ended", "Planned", "override", "run"]
@@ -78,6 +78,9 @@ def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Planned |
         ValueError: DVC would lose experiments of this project; none was started.
     """
     git.refuse_lost_copies(project_root())
+    logs.mkdir(parents=True, exist_ok=True)
+    if not waiting:
+        return
     environment = {
         **os.environ,
         STUDY: str(os.getpid()),  # a stage ends with it
@@ -85,8 +88,11 @@ def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Planned |
         # Threads that wait for work leave the cores to the other jobs; the same bytes, three times as fast.
         **({"OMP_WAIT_POLICY": "PASSIVE"} if jobs > 1 else {}),
     }
-    logs.mkdir(parents=True, exist_ok=True)
-    waiting = list(waiting)
+    with warm.started(environment) as address:
+        yield from _run(list(waiting), jobs, logs, {**environment, **address})
+
+
+def _run(waiting: list[Planned], jobs: int, logs: Path, environment: Mapping[str, str]) -> Iterator[Planned | Ended]:
     running: dict[subprocess.Popen[bytes], tuple[Planned, float, Path]] = {}
     try:
         while waiting or running:

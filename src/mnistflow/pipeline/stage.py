@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["Interrupted", "Stop", "begin", "run", "stoppable"]
+from mnistflow.pipeline import warm
+
+__all__ = ["STUDY", "Interrupted", "Stop", "begin", "run", "stoppable"]
 
 STUDY = "MNISTFLOW_STUDY"  # in the environment of an experiment: the process of its study
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -74,6 +76,8 @@ def begin(name: str | None = None) -> None:
 
     for number in SIGNALS:
         signal.signal(number, end)
+    if name is None and warm.ADDRESS in os.environ:  # of a study, which has a process with everything imported
+        warm.hand_over(_end_with_dvc)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,0 +1,220 @@
+"""A process that has imported what stages need, and forks for each of them.
+
+To import PyTorch, MLflow and Matplotlib takes longer than a small experiment trains, and each of its stages would do it
+again. A study starts one such process for all its experiments. A stage that finds its address in the environment hands
+itself over: its script, folder, environment and open files go there, a fork runs the script, and the stage waits for
+the exit status of the fork and passes signals on. Only third-party packages are imported beforehand: a fork imports
+this library from the checkout that its script belongs to. When the stage or the process dies, so does the fork. On
+Linux alone; elsewhere, and where the process is gone, a stage starts by itself.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import ctypes
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+__all__ = ["ADDRESS", "hand_over", "started"]
+
+ADDRESS = "MNISTFLOW_WARM"  # in the environment of a stage: the socket of the process
+PACKAGES = (
+    "numpy", "torch", "safetensors.torch", "pydantic", "yaml", "filelock", "tqdm", "PIL.Image", "mlflow",
+    "mlflow.entities", "mlflow.store.tracking.sqlalchemy_store", "matplotlib.figure",
+    "matplotlib.backends.backend_agg", "matplotlib.font_manager",
+)  # fmt: skip
+FILES = 3  # standard input, output and error
+MOST_BYTES = 2**20  # of a request
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@contextlib.contextmanager
+def started(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Start such a process, which ends with the block.
+
+    Args:
+        environment: of the process. What packages read when they are imported holds for all stages.
+
+    Yields:
+        What leads stages there, for their environment; nothing where there cannot be such a process.
+    """
+    if sys.platform != "linux":
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="mnistflow-") as folder:
+        address = Path(folder, "warm")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(str(address))
+            listener.listen(64)  # stages that come before the imports are done wait
+            file = listener.fileno()
+            command = [sys.executable, "-m", __name__, str(file)]
+            process = subprocess.Popen(command, env=dict(environment), stdin=subprocess.DEVNULL, pass_fds=[file])
+        try:
+            yield {ADDRESS: str(address)}
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def hand_over(before: Callable[[], None]) -> None:
+    """Let the process at the address in the environment run this script, and exit as it does.
+
+    Returns only where there is no such process; the stage then starts by itself.
+
+    Args:
+        before: called once the script runs there, before this process waits.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(os.environ.pop(ADDRESS))
+        except OSError:
+            return
+        request = {"arguments": sys.argv, "folder": str(Path.cwd()), "environment": dict(os.environ)}
+        rights = array.array("i", range(FILES))
+        data = json.dumps(request).encode()
+        connection.sendmsg([len(data).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+        connection.sendall(data)
+        answers = connection.makefile()
+        child = int(answers.readline() or 0)
+        if not child:
+            return
+
+        def forward(number: int, _: object) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, forward)
+        before()
+        status = answers.readline()
+        os._exit(int(status) if status else 1)  # without a status, the process has died, and the script with it
+
+
+def _serve(file: int) -> None:
+    """Import, and fork for each script that is asked for at a listening socket, until this process is ended."""
+    _die_with_parent(signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the study, which ends this one
+    with socket.socket(fileno=file) as listener:
+        os.environ["MPLBACKEND"] = "agg"
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for name in PACKAGES:
+            with contextlib.suppress(ImportError):  # whatever needs it says so
+                importlib.import_module(name)
+        running: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor of its death: a child, and who waits
+        while True:
+            connections = {waiting.fileno(): death for death, (_, waiting) in running.items()}
+            ready, _, _ = select.select([listener.fileno(), *running, *connections], [], [])
+            for source in ready:
+                if source == listener.fileno():
+                    connection, _ = listener.accept()
+                    if started_child := _start(connection, [listener, *(waiting for _, waiting in running.values())]):
+                        running[os.pidfd_open(started_child)] = (started_child, connection)
+                elif source in running:
+                    _ended(source, *running.pop(source))
+                elif connections[source] in running:  # who waited has died, or said more than there is to say
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(running[connections[source]][0], signal.SIGKILL)
+
+
+def _start(connection: socket.socket, others: list[socket.socket]) -> int | None:
+    """Fork for the script that a connection asks for; None if it is gone already."""
+    try:
+        head, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(FILES * array.array("i").itemsize))
+        size = int.from_bytes(head, "big")
+        data = b""
+        while 0 < size <= MOST_BYTES and len(data) < size and (part := connection.recv(size - len(data))):
+            data += part
+        request = json.loads(data)
+    except (OSError, ValueError):
+        connection.close()
+        return None
+    files = array.array("i")
+    files.frombytes(ancillary[0][2])
+    child = os.fork()
+    if child:
+        for file in files:
+            os.close(file)
+        connection.sendall(f"{child}\n".encode())
+        return child
+    status = 1
+    try:
+        for other in (connection, *others):
+            other.close()
+        _die_with_parent(signal.SIGKILL)
+        status = _run(request["arguments"], request["folder"], request["environment"], list(files))
+    finally:
+        os._exit(status)
+
+
+def _run(arguments: list[str], folder: str, environment: dict[str, str], files: list[int]) -> int:
+    """Run a script in this process as if Python had been started for it; returns the exit status."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    encoding = environment.get("PYTHONIOENCODING", "").partition(":")[0] or None
+    # Anew: those that there are remember what kind of file they were opened for.
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(number, mode, 1 if number == 2 else -1, encoding=encoding, closefd=False)  # noqa: SIM115 - for good
+        for number, mode in enumerate("rww")
+    )
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = arguments
+    sys.path[0] = str(Path(arguments[0]).resolve().parent)
+    package = __name__.partition(".")[0] if __name__ != "__main__" else "mnistflow"
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        del sys.modules[name]
+    try:
+        runpy.run_path(arguments[0], run_name="__main__")
+        status = 0
+    except SystemExit as error:
+        status = _status(error.code)
+    except BaseException:  # noqa: BLE001 - as Python does with what nobody catches
+        traceback.print_exc()
+        status = 1
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    return status
+
+
+def _status(code: object) -> int:
+    """The exit status that a SystemExit stands for; a text is printed."""
+    if code is None or isinstance(code, int):
+        return code or 0
+    print(code, file=sys.stderr)
+    return 1
+
+
+def _ended(death: int, child: int, waiting: socket.socket) -> None:
+    """Tell who waits for a child how it ended."""
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    with contextlib.suppress(OSError):
+        waiting.sendall(f"{code if code >= 0 else 128 - code}\n".encode())
+    waiting.close()
+    os.close(death)
+
+
+def _die_with_parent(number: signal.Signals) -> None:
+    """Get a signal when the process that started this one dies, however that comes about."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number.value)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
