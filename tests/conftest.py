@@ -30,7 +30,6 @@ from mnistflow.core.tensors import Split
 from mnistflow.data import datasets, preprocessing
 from mnistflow.data.datasets.mnist import SHA256
 from mnistflow.export import formats
-from mnistflow.pipeline import warm
 from mnistflow.tracking.relocation import relocate
 from mnistflow.training.assembly import assemble
 from mnistflow.training.history import Epoch
@@ -112,28 +111,6 @@ def mnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here / "MNIST" / "raw"
 
 
-WARM: dict[str, str] = {}  # in the environment of every checkout
-
-
-@pytest.fixture(scope="session", autouse=True)
-def warmed() -> Iterator[None]:
-    """Stages start from a process that has everything imported, as those of a study do. The bytes are the same."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT / "src")}
-    with warm.started(environment) as address:
-        WARM.update(address)
-        yield
-        WARM.clear()
-
-
-@pytest.fixture
-def cold() -> Iterator[None]:
-    """Stages start by themselves, as those of `dvc repro` do: for tests of processes and of their environment."""
-    address = dict(WARM)
-    WARM.clear()
-    yield
-    WARM.update(address)
-
-
 class Checkout:
     """A git checkout of this project, with its working-tree state, in a folder of its own."""
 
@@ -148,7 +125,6 @@ class Checkout:
             "GIT_AUTHOR_EMAIL": "test@example.org",
             "GIT_COMMITTER_NAME": "test",
             "GIT_COMMITTER_EMAIL": "test@example.org",
-            **WARM,
         }
 
     def run(self, *command: str, status: int | None = 0, **environment: str) -> str:

@@ -37,8 +37,6 @@ from mnistflow.reports.report import FIGURES
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end a stage with its parent")
 
-pytestmark = pytest.mark.usefixtures("cold")  # these are about processes
-
 
 def longer(checkout: Checkout, epochs: int) -> None:
     checkout.replace("params.yaml", "epochs: 2", f"epochs: {epochs}")

@@ -19,8 +19,6 @@ from mlflow import MlflowClient
 
 Mounted = Callable[[Path, str], Callable[[], None]]
 
-pytestmark = pytest.mark.usefixtures("cold")  # these are about processes
-
 
 def interrupted(checkout: Checkout) -> dict[str, str]:
     """Train in twelve epochs, once to the end and once until after the second; what the whole training leaves."""

@@ -290,7 +290,6 @@ HOSTILE = {
 }
 
 
-@pytest.mark.usefixtures("cold")
 def test_every_stage_makes_the_same_bytes_in_a_hostile_environment(workspace: Checkout, tmp_path: Path) -> None:
     settings = tmp_path / "matplotlib"
     settings.mkdir()

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Checkout
 
-pytestmark = pytest.mark.usefixtures("cold")  # these are about processes
-
 
 @pytest.mark.parametrize("stage", ["check", "download"])
 def test_a_stage_explains_itself(stage: str, clean: Checkout) -> None:

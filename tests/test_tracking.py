@@ -403,19 +403,6 @@ def test_an_export_that_is_killed_costs_the_record_one_warning(recorded: Checkou
     assert "drawn into metrics/figures" in output
 
 
-def test_only_what_becomes_the_champion_or_is_promoted_has_a_model(recorded: Checkout) -> None:
-    """What others need of a run, its weights and its graph, is made when they ask for it."""
-    client, (first,) = runs_of(recorded)
-    assert models_of(client, first) == ["READY"]
-    worse = ("-S", "recipes.default.epochs=1", "-S", "recipes.default.lr=1e-6")
-    assert "registered model" not in recorded.dvc("exp", "run", "--name", "worse", *worse)
-    _, (other, _) = runs_of(recorded)
-    assert (other.info.status, models_of(client, other)) == ("FINISHED", [])
-    assert recorded.mnistflow("promote", "worse").endswith(" is now models:/mnistflow@champion\n")
-    assert models_of(client, other) == ["READY"]
-    assert client.get_model_version_by_alias("mnistflow", "champion").run_id == other.info.run_id
-
-
 def test_a_process_killed_while_it_exports_leaves_one_model(recorded: Checkout, tmp_path: Path) -> None:
     recorded.environment["MLFLOW_TRACKING_URI"] = uri = f"sqlite:///{tmp_path / 'new.db'}"
     for place in ("logged_models", "artifacts"):  # killed once the model is there, and once its files are

@@ -74,7 +74,8 @@ def test_a_script_runs_there_as_it_would_here(address: dict[str, str], tmp_path:
     ("body", "status", "output"),
     [
         ("sys.exit(3)", 3, ""),
-        ("sys.exit('train: wrong')", 1, "train: wrong\n"),
+        ("print('before'); sys.exit('train: wrong')", 1, "before\ntrain: wrong\n"),
+        ("import atexit; atexit.register(print, 'at the end'); print('first')", 0, "first\nat the end\n"),
         ("raise LookupError('oh')", 1, "LookupError: oh\n"),
         ("import os; os.kill(os.getpid(), 9)", 137, ""),
         ("print('done')", 0, "done\n"),

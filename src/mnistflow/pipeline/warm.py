@@ -11,6 +11,7 @@ Linux alone; elsewhere, and where the process is gone, a stage starts by itself.
 from __future__ import annotations
 
 import array
+import atexit
 import contextlib
 import ctypes
 import importlib
@@ -185,18 +186,25 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], files: 
     except SystemExit as error:
         status = _status(error.code)
     except BaseException:  # noqa: BLE001 - as Python does with what nobody catches
+        _flush()
         traceback.print_exc()
         status = 1
+    atexit._run_exitfuncs()  # noqa: SLF001 - this process ends by os._exit, because what it was forked in goes on
+    _flush()
+    return status
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    return status
 
 
 def _status(code: object) -> int:
     """The exit status that a SystemExit stands for; a text is printed."""
     if code is None or isinstance(code, int):
         return code or 0
+    _flush()
     print(code, file=sys.stderr)
     return 1
 
