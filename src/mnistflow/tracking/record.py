@@ -226,7 +226,10 @@ class Record:
             if tags.EVALUATED not in self._run.data.tags:
                 self._log_evaluation()
             run_id = self._run.info.run_id
-            self._client.log_artifacts(run_id, str(self.paths.figures), "figures")
+            for path in sorted(
+                self.paths.figures.glob("*.png")
+            ):  # not the folder, which may be drawn into at the moment
+                self._client.log_artifact(run_id, str(path), "figures")
             accuracy = self._documents()[0].val_accuracy
             with contextlib.ExitStack() as stack:
 
