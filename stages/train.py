@@ -82,7 +82,7 @@ def main() -> None:
                 display.show(event)
                 if isinstance(event, Epoch) or stop.is_asked or checkpoint.is_due():
                     checkpoint.save(state)
-                stop.now(f"{display.where}; run it again, and it goes on from there")
+                stop.now(f"{display.where}; run it again to resume from there")
                 if isinstance(event, Epoch):
                     record.epoch(history.epoch_rows()[-1], event.seconds)
             display.close()

@@ -188,7 +188,7 @@ def test_that_it_cannot_be_written_is_one_warning(digits: Splits, capsys: pytest
         checkpoint.save(state)
     said = capsys.readouterr().out
     assert said.startswith("train: warning: no checkpoint: ")
-    assert said.endswith("training goes on without\n")
+    assert said.endswith("training continues without\n")
     assert said.count("\n") == 1
 
 

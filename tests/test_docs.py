@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from operator import truediv
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -19,8 +21,29 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "stu
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
-        if not target.startswith("https://"):
-            assert (page.parent / target.partition("#")[0]).exists(), target
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [anchor_of(heading) for heading in headings], target
+
+
+def anchor_of(heading: str) -> str:
+    """As GitHub makes it: lower case, without punctuation, spaces as hyphens."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_drawing_and_the_table_of_rooms_are_those_of_the_imports() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "draw_rooms.py")]
+    drawn = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    drawing, table = drawn.split("\n\n")
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert "flowchart TD" in drawing
+    assert drawing in text, "python docs/draw_rooms.py draws another one"
+    assert table.strip() in text, "python docs/draw_rooms.py makes another one"
 
 
 def test_the_figures_of_the_published_systems_are_those_of_their_study() -> None:
@@ -66,10 +89,54 @@ def test_the_figures_of_speed_are_those_of_the_benchmarks() -> None:
     assert f"at most {100 * (max(each['ratio']['median'] for each in loops) - 1):.0f} %" in text
 
 
-def test_the_figures_of_the_lessons_are_those_of_the_studies() -> None:
+LAST, FIRST = "test accuracy %", "after 1 epoch %"
+# The tables of the lessons: for each row the entry and the column of its study, cell by cell; None: words.
+LESSONS: dict[str, list[list[tuple[str, str] | None]]] = {
+    "activation": [
+        [(f"{name}-sgd", LAST), (f"{name}-adam", LAST)] for name in ("relu", "leaky-relu", "prelu", "sigmoid")
+    ],
+    "pooling": [
+        [(name, LAST), *((name, f"moved {pixels} px %") for pixels in range(1, 5))]
+        for name in ("max", "average", "subsample", "mlp")
+    ],
+    "early_stopping": [
+        [(name, LAST), (name, "weights of epoch")] for name in ("all-images", "last", "best", "early-stopping")
+    ],
+    "normalisation": [
+        [(f"{name}-{given}", column) for column in (FIRST, LAST) for given in ("unit", "standard")]
+        for name in ("lenet5-adam", "mlp-sgd", "mlp-mse")
+    ],
+    "initialisation": [
+        [(name, "gradient norm by layer, at the start"), (name, FIRST), (name, LAST)]
+        for name in ("normal-001", "normal-01", "default", "xavier", "kaiming")
+    ],
+    "loss": [[(f"{name}-as-published", LAST), (f"{name}-ten-times", LAST)] for name in ("mse", "cross-entropy")],
+    "depth_without_nonlinearity": [
+        [("no-hidden-layer-linear", LAST), None],
+        *([(f"{depth}-linear", LAST), (f"{depth}-relu", LAST)] for depth in ("one", "two", "three")),
+    ],
+}
+
+
+@pytest.mark.parametrize("study", LESSONS)
+def test_each_figure_of_the_lessons_stands_in_its_own_row(study: str) -> None:
+    measured = {row["entry"]: row for row in read_csv(ROOT / "studies" / "results" / f"{study}.csv")}
+    text = (ROOT / "docs" / "lessons.md").read_text(encoding="utf-8")
+    section = text.partition(f"Study [`{study}`]")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ")[1:] for line in section.splitlines() if line.startswith("| ")][1:]
+    expected = [[None if cell is None else measured[cell[0]][cell[1]] for cell in row] for row in LESSONS[study]]
+    assert len(rows) == len(expected) > 1
+    for shown, row in zip(rows, expected, strict=True):
+        assert len(shown) == len(row)
+        assert [cell for cell, figure in zip(shown, row, strict=True) if figure is not None] == [
+            figure for figure in row if figure is not None
+        ]
+
+
+def test_every_figure_of_the_lessons_is_one_of_the_studies() -> None:
     spread = r"\d+\.\d+ ± \d+\.\d+ \(\d\)"
     tables = (ROOT / "studies" / "results").glob("*.csv")
-    measured = {found for table in tables for found in re.findall(spread, table.read_text(encoding="utf-8"))}
-    said = re.findall(spread, (ROOT / "docs" / "lessons.md").read_text(encoding="utf-8"))
-    assert len(said) > 30
-    assert set(said) <= measured
+    measured = {figure for table in tables for figure in re.findall(spread, table.read_text(encoding="utf-8"))}
+    shown = re.findall(spread, (ROOT / "docs" / "lessons.md").read_text(encoding="utf-8"))
+    assert len(shown) > 30
+    assert set(shown) <= measured

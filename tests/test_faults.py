@@ -47,12 +47,10 @@ def test_a_training_that_is_killed_goes_on_and_ends_in_the_same_bytes(workspace:
     workspace.replace("params.yaml", "model: lenet5", "model: mlp")
     workspace.replace("params.yaml", "checkpoint_every: 30.0", "checkpoint_every: 0.05")
     attempts = list(killed_until_done(workspace, "train", kills=3, seed=0))
-    assert any("train: goes on after" in attempt.output for attempt in attempts)
+    assert any("train: resumes after" in attempt.output for attempt in attempts)
     for one_attempt in attempts[1:-1]:
         if one_attempt.status > 0:  # Ctrl-C and SIGTERM leave a last checkpoint, and say so
-            assert re.search(
-                r"train: interrupted; (after .*; run it again, and it goes on|nothing half)", one_attempt.output
-            )
+            assert re.search(r"train: interrupted; (after .*; run it again to resume|nothing half)", one_attempt.output)
 
 
 @pytest.mark.parametrize("stage", ["preprocess", "plot"])
@@ -74,10 +72,10 @@ def test_when_dvc_is_killed_its_stage_ends_too_and_the_next_repro_goes_on(worksp
     assert_whole(workspace)
 
     process = start(workspace, ["dvc", "repro"])
-    said = until(process, "train: goes on after")
+    said = until(process, "train: resumes after")
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
     said += process.communicate(timeout=HANGS)[0]
-    assert "train: goes on after" in said, said
+    assert "train: resumes after" in said, said
     assert "train: interrupted; after epoch" in said
     assert "Traceback" not in said
 
@@ -85,7 +83,7 @@ def test_when_dvc_is_killed_its_stage_ends_too_and_the_next_repro_goes_on(worksp
 def test_an_experiment_in_a_copy_goes_on_within_an_epoch(workspace: Checkout) -> None:
     for old, new in (("batch_size: 128", "batch_size: 1"), ("lr: 0.1", "lr: 0.0001"), ("_every: 200", "_every: 100")):
         workspace.replace("params.yaml", old, new)
-    for said in ("  step 100/1293", "train: goes on after epoch 1, step 1"):
+    for said in ("  step 100/1293", "train: resumes after epoch 1, step 1"):
         process = start(workspace, ["dvc", "exp", "run", "--temp", "--name", "long"])
         printed = until(process, said)
         os.killpg(process.pid, signal.SIGINT)
@@ -105,7 +103,7 @@ def test_the_same_training_twice_at_once_is_one_after_the_other(workspace: Check
     first.communicate()
     said = waiting + second.communicate(timeout=HANGS)[0]
     assert "the same training is under way in another process; waiting" in waiting
-    assert "train: goes on after" in said
+    assert "train: resumes after" in said
     assert second.returncode == 0, said
 
 
@@ -140,7 +138,7 @@ def test_a_disk_that_is_full_or_read_only_is_one_line_and_costs_nothing(
     mounted(workspace.folder / place, "size=64m")  # there is room now
     output = workspace.run(sys.executable, f"stages/{stage}.py")
     assert digests(workspace, stage) == expected
-    assert ("train: goes on after the end of epoch 2" in output) == (stage == "train")
+    assert ("train: resumes after the end of epoch 2" in output) == (stage == "train")
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=lambda arguments: arguments[0])

@@ -110,7 +110,7 @@ def test_a_clock_that_goes_back_changes_no_result(workspace: Checkout, finished:
     earlier = ["faketime", "--exclude-monotonic", "-f", "-2d"]
     expected = interrupted(workspace)
     output = workspace.run(*earlier, *stage_command("train"))
-    assert "train: goes on after the end of epoch 2" in output
+    assert "train: resumes after the end of epoch 2" in output
     assert digests(workspace, "train") == expected
 
     recorded = finished.copy(tmp_path / "recorded")
@@ -136,9 +136,9 @@ def test_a_checkpoint_of_another_pytorch_is_not_resumed(workspace: Checkout, tmp
     described.mkdir()
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n", encoding="utf-8")
     output = workspace.run(*stage_command("train"), PYTHONPATH=str(tmp_path))
-    assert "goes on" not in output
+    assert "resumes" not in output
     output = workspace.run(*stage_command("train"))  # that of this one is still there
-    assert "train: goes on after the end of epoch 2" in output
+    assert "train: resumes after the end of epoch 2" in output
     assert digests(workspace, "train") == expected
 
 
@@ -206,7 +206,7 @@ def test_two_users_of_one_group_share_checkpoints(untracked: Checkout, open_fold
         printed = until(process, f"epoch 2/{epochs}")
         os.killpg(process.pid, signal.SIGTERM)
         printed += process.communicate(timeout=HANGS)[0]
-        assert f"epoch 2/{epochs}" in printed or "goes on after" in printed, printed
+        assert f"epoch 2/{epochs}" in printed or "resumes after" in printed, printed
         assert "train: interrupted; after" in printed, printed
         assert "Traceback" not in printed
         return printed
@@ -215,12 +215,12 @@ def test_two_users_of_one_group_share_checkpoints(untracked: Checkout, open_fold
         ("root", 400, False), ("somebody", 401, False), ("somebody", 400, True), ("root", 401, True)
     ):  # fmt: skip
         printed = trained(user, epochs)
-        assert ("goes on after" in printed) == resumed, printed
+        assert ("resumes after" in printed) == resumed, printed
         assert "warning" not in printed
 
     (checkpoint,) = [path for path in kept.glob("*.safetensors") if path.stat().st_uid == 0]
     checkpoint.chmod(0o600)  # as a umask of 077 leaves it
     printed = trained("somebody", 401)
-    assert "goes on after" not in printed
+    assert "resumes after" not in printed
     assert f"warning: the checkpoint is not used: [Errno 13] Permission denied: '{checkpoint}'" in printed
     assert not list(kept.glob("*.damaged"))

@@ -1,4 +1,4 @@
-"""Where a training that was interrupted goes on.
+"""Where a training that was interrupted resumes.
 
 A checkpoint holds a :class:`~mnistflow.training.loop.State` and the random states of the process. It is kept in the
 main repository, outside of DVC's outputs, under a digest of everything that determines the result; a training of
@@ -74,7 +74,7 @@ class Checkpoint:
         return time.monotonic() - self._saved >= self.every
 
     def save(self, state: State) -> None:
-        """Write the state, whole or not at all. That it cannot be written is a warning: training goes on without."""
+        """Write the state, whole or not at all. That it cannot be written is a warning: training continues without."""
         self._saved = time.monotonic()
         try:
             write_tensors(self.path, _tensors(state, self.device), {"key": self.key, **_metadata(state)})
@@ -83,7 +83,7 @@ class Checkpoint:
 
     def _warn(self, error: OSError) -> None:
         if not self._failed:
-            print(f"train: warning: no checkpoint: {error}; training goes on without", flush=True)
+            print(f"train: warning: no checkpoint: {error}; training continues without", flush=True)
         self._failed = True
 
     def restore(self, state: State) -> bool:

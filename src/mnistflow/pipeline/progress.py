@@ -33,13 +33,13 @@ class Display:
         self.bar = self._new_bar(1)
 
     def resumed(self, state: State) -> None:
-        """Show from where a training goes on."""
+        """Show from where a training resumes."""
         self.bar.close()
         for epoch in state.epochs:
             self._end(epoch)
         step, epochs = len(state.lrs), len(state.epochs)
         self._at(f"epoch {epochs + 1}, step {step}" if step else f"the end of epoch {epochs}")
-        print(f"train: goes on {self.where}, from the checkpoint of a training that was interrupted", flush=True)
+        print(f"train: resumes {self.where}, from the checkpoint of a training that was interrupted", flush=True)
         self.bar = self._new_bar(epochs + 1, step)
 
     def show(self, event: Step | Epoch) -> None:
