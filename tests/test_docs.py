@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from operator import truediv
 from pathlib import Path
 from statistics import mean, median, stdev
@@ -91,7 +92,7 @@ def test_the_figures_of_speed_are_those_of_the_benchmarks() -> None:
 
 LAST, FIRST = "test accuracy %", "after 1 epoch %"
 # The tables of the lessons: for each row the entry and the column of its study, cell by cell; None: words.
-LESSONS: dict[str, list[list[tuple[str, str] | None]]] = {
+LESSONS: dict[str, Sequence[Sequence[tuple[str, str] | None]]] = {
     "activation": [
         [(f"{name}-sgd", LAST), (f"{name}-adam", LAST)] for name in ("relu", "leaky-relu", "prelu", "sigmoid")
     ],

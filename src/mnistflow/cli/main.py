@@ -152,14 +152,14 @@ def main() -> None:
 
 def _from_the_top(arguments: dict[str, object]) -> dict[str, object]:
     """Go to the folder of the project, from wherever in it, and keep the paths among the arguments what they were."""
-    here = Path.cwd()
-    top = next((folder for folder in (here, *here.parents) if (folder / "dvc.yaml").is_file()), None)
+    working = Path.cwd()
+    top = next((folder for folder in (working, *working.parents) if (folder / "dvc.yaml").is_file()), None)
     if top is None:
-        raise ValueError(f"there is no dvc.yaml in {here} or above it; run this in a clone of the project")
-    if top == here:
+        raise ValueError(f"there is no dvc.yaml in {working} or above it; run this in a clone of the project")
+    if top == working:
         return arguments
     os.chdir(top)
-    return {name: _from(here, value) for name, value in arguments.items()}
+    return {name: _from(working, value) for name, value in arguments.items()}
 
 
 def _from(here: Path, value: object) -> object:

@@ -143,30 +143,30 @@ def _joined(texts: list[str]) -> str:
 def _locate(document: JsonValue, loc: tuple[int | str, ...], absent: bool) -> tuple[list[str], JsonValue]:
     """The path of a mistake as the file has it: pydantic's also names the alternative of a union that was tried."""
     keys: list[str] = []
-    here = document
+    node = document
     for part in loc:
-        if isinstance(here, dict) and part in here:
-            here = here[str(part)]
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-            here = here[part]
+        if isinstance(node, dict) and part in node:
+            node = node[str(part)]
+        elif isinstance(node, list) and isinstance(part, int) and part < len(node):
+            node = node[part]
         elif absent and part == loc[-1]:
             return [*keys, str(part)], None
         else:
             continue
         keys.append(str(part))
-    return keys, here
+    return keys, node
 
 
 def _siblings(form: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """The keys that a block at this place may have."""
-    here: object = form
+    current: object = form
     for part in loc:
-        if inspect.isclass(here) and issubclass(here, BaseModel) and part in here.model_fields:
-            here = here.model_fields[str(part)].annotation
-        elif typing.get_origin(here) is dict:
-            here = typing.get_args(here)[1]
-    if inspect.isclass(here) and issubclass(here, BaseModel):
-        return list(here.model_fields)
+        if inspect.isclass(current) and issubclass(current, BaseModel) and part in current.model_fields:
+            current = current.model_fields[str(part)].annotation
+        elif typing.get_origin(current) is dict:
+            current = typing.get_args(current)[1]
+    if inspect.isclass(current) and issubclass(current, BaseModel):
+        return list(current.model_fields)
     return []
 
 

@@ -54,11 +54,11 @@ class Ended:
 
 def override(document: Mapping[str, JsonValue], path: str, value: JsonValue) -> str:
     """A change of params.yaml as `dvc exp run -S` takes it; a key that the file has not is added."""
-    here: JsonValue = dict(document)
+    node: JsonValue = dict(document)
     for key in path.split("."):
-        if not isinstance(here, dict) or key not in here:
+        if not isinstance(node, dict) or key not in node:
             return f"+{path}={json.dumps(value)}"
-        here = here[key]
+        node = node[key]
     return f"{path}={json.dumps(value)}"
 
 

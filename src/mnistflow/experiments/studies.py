@@ -212,13 +212,13 @@ def _changed(document: Mapping[str, JsonValue], overrides: Overrides) -> dict[st
     changed = copy.deepcopy(dict(document))
     for path, value in overrides.items():
         *parents, leaf = path.split(".")
-        here: dict[str, JsonValue] = changed
+        node: dict[str, JsonValue] = changed
         for key in parents:
-            inner = here.setdefault(key, {})
+            inner = node.setdefault(key, {})
             if not isinstance(inner, dict):
-                inner = here[key] = {}
-            here = inner
-        here[leaf] = value
+                inner = node[key] = {}
+            node = inner
+        node[leaf] = value
     return changed
 
 

@@ -199,14 +199,14 @@ def gather(
     """
     images = np.zeros((len(labels), size, size), np.uint8)
     plain = np.zeros_like(images)
-    found = np.zeros(len(labels), bool)
+    readable = np.zeros(len(labels), bool)
     for place, picture in enumerate(pictures):
         plain[place] = naive([picture], size)[0]
         digits = read(picture).digits
         if digits:
             images[place] = max((digit.image for digit in digits), key=lambda image: int(image.sum()))
-            found[place] = True
-    return Gathered(labels, images, found, plain)
+            readable[place] = True
+    return Gathered(labels, images, readable, plain)
 
 
 def score(gathered: Gathered, classes_of: Callable[[NDArray[np.uint8]], NDArray[np.int64]]) -> Score:
@@ -216,17 +216,17 @@ def score(gathered: Gathered, classes_of: Callable[[NDArray[np.uint8]], NDArray[
         gathered: the pictures.
         classes_of: a network: (M, size, size), 0 being background, to (M,).
     """
-    labels, found = gathered.labels, gathered.found
+    labels, readable = gathered.labels, gathered.found
     predictions = classes_of(gathered.images)
     wrong = Counter(
         (int(label), int(prediction))
-        for label, prediction in zip(labels[found], predictions[found], strict=True)
+        for label, prediction in zip(labels[readable], predictions[readable], strict=True)
         if label != prediction
     )
     return Score(
         pictures=len(labels),
-        right=int((found & (predictions == labels)).sum()),
-        unreadable=int((~found).sum()),
+        right=int((readable & (predictions == labels)).sum()),
+        unreadable=int((~readable).sum()),
         naive=int((classes_of(gathered.plain) == labels).sum()),
         confusions=tuple((*pair, times) for pair, times in sorted(wrong.items(), key=lambda each: (-each[1], each[0]))),
     )

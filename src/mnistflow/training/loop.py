@@ -235,8 +235,8 @@ def _batches(split: Split, state: State, device: torch.device) -> Iterator[tuple
     # From the start of a part, also for an epoch that goes on within it: where numbers lie in memory can decide how
     # their sums are rounded.
     for step in range(first - first % size, math.ceil(len(split) / state.batch_size), size):
-        here = slice(step * state.batch_size, (step + size) * state.batch_size)
-        chosen = here if state.order is None else state.order[here].to(split.images.device)
+        rows = slice(step * state.batch_size, (step + size) * state.batch_size)
+        chosen = rows if state.order is None else state.order[rows].to(split.images.device)
         parts = (tensor[chosen].to(device).split(state.batch_size) for tensor in (split.images, split.labels))
         yield from islice(zip(*parts, strict=True), max(0, first - step), None)
 
