@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from mnistflow.pipeline import stage
 
 stage.begin()
+stage.prepare_for_others()
 
 from mnistflow.checks.problems import problems, start_weights
 from mnistflow.config.forms import ParamsError

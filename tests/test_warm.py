@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,14 +60,18 @@ print("torch" in sys.modules, os.getpid())
 
 def test_a_script_runs_there_as_it_would_here(address: dict[str, str], tmp_path: Path) -> None:
     command = [*script(tmp_path, REPORT), "one", "two"]
-    process = started(command, address, tmp_path, OWN="mine")
-    output, _ = process.communicate(timeout=60)
-    first, second = output.splitlines()
-    assert first == f"{tmp_path} mine False one two"
-    imported, pid = second.split()
+    imported, deadline = "False", time.monotonic() + 60
+    while (
+        imported == "False" and time.monotonic() < deadline
+    ):  # a script that comes early does not wait for all imports
+        process = started(command, address, tmp_path, OWN="mine")
+        output, _ = process.communicate(timeout=60)
+        first, second = output.splitlines()
+        assert first == f"{tmp_path} mine False one two"
+        imported, pid = second.split()
+        assert int(pid) != process.pid
+        assert process.returncode == 0
     assert imported == "True"
-    assert int(pid) != process.pid
-    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -112,6 +116,31 @@ def test_signals_are_passed_on(number: signal.Signals, address: dict[str, str], 
     assert process.returncode == 7
 
 
+def state(pid: int) -> str:
+    """As in /proc: T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+
+
+def test_ctrl_z_stops_the_script_until_it_is_continued(address: dict[str, str], tmp_path: Path) -> None:
+    process = started(script(tmp_path, WAITS), address, tmp_path)
+    assert process.stdout is not None
+    pid = int(process.stdout.readline())
+    process.send_signal(signal.SIGTSTP)
+    until(lambda: state(process.pid) == state(pid) == "T")
+    process.send_signal(signal.SIGCONT)
+    until(lambda: "T" not in (state(process.pid), state(pid)))
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=60)[0] == "asked to end\n"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail("it does not come about")
+
+
 def gone(pid: int) -> bool:
     for _ in range(600):
         try:
@@ -146,3 +175,73 @@ def test_a_process_that_is_killed_takes_its_scripts_along_and_later_ones_start_b
         output, _ = again.communicate(timeout=60)
         assert again.returncode == 0
         assert output.splitlines()[1] == f"False {again.pid}"
+
+
+FIRST = "stage.prepare_for_others()\n"
+# It waits, as DVC has little to do before it comes.
+SECOND = """
+import os, time
+print("process", os.getppid(), os.environ["DVC_STAGE"], flush=True)
+time.sleep(float(os.environ["PAUSE"]))
+"""
+TWO_STAGES = """
+stages:
+  first: {cmd: python first.py, outs: [first.txt]}
+  second: {cmd: python second.py, deps: [first.txt]}
+"""
+
+
+@pytest.fixture
+def two_stages(tmp_path: Path) -> Path:
+    """A DVC project whose first stage prepares for the second."""
+    for command in (["git", "init", "--quiet"], [sys.executable, "-m", "dvc", "init", "--quiet"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    (tmp_path / "first.py").write_text(f"{HEAD}{FIRST}open('first.txt', 'w').close()\n", encoding="utf-8")
+    (tmp_path / "second.py").write_text(HEAD + SECOND, encoding="utf-8")
+    (tmp_path / "dvc.yaml").write_text(TWO_STAGES, encoding="utf-8")
+    return tmp_path
+
+
+def repro(folder: Path, pause: float) -> subprocess.Popen[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return started([sys.executable, "-m", "dvc", "repro"], {"PATH": path}, folder, PAUSE=str(pause))
+
+
+def process_in(output: str) -> int:
+    """The process that the second stage was forked from."""
+    return int(output.partition("process ")[2].split()[0])
+
+
+def test_stages_after_check_are_forked_from_one_process_that_ends_with_dvc(two_stages: Path) -> None:
+    dvc = repro(two_stages, pause=0)
+    output, _ = dvc.communicate(timeout=60)
+    assert dvc.returncode == 0, output
+    parent = process_in(output)
+    assert "process" in output
+    assert parent not in (os.getpid(), dvc.pid)
+    assert gone(parent)
+    assert not list(two_stages.glob(".dvc/tmp/warm-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_it_ends_with_a_dvc_that_is_ended(number: signal.Signals, two_stages: Path) -> None:
+    dvc = repro(two_stages, pause=60)
+    assert dvc.stdout is not None
+    output = ""
+    while "process" not in output:
+        output = dvc.stdout.readline()
+    for pid in children(dvc.pid) if number == signal.SIGINT else []:  # as Ctrl-C in a terminal, which reaches all
+        os.kill(pid, number)
+    dvc.send_signal(number)
+    assert gone(process_in(output))
+    dvc.communicate(timeout=60)
+    assert dvc.returncode != 0
+    assert not list(two_stages.glob(".dvc/tmp/warm-*"))
+
+
+def children(pid: int) -> list[int]:
+    """Of a process, and theirs."""
+    own = [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+    return own + [other for child in own for other in children(child)]

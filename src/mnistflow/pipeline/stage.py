@@ -16,7 +16,7 @@ from types import FrameType
 
 from mnistflow.pipeline import warm
 
-__all__ = ["STUDY", "Interrupted", "Stop", "begin", "run", "stoppable"]
+__all__ = ["STUDY", "Interrupted", "Stop", "begin", "prepare_for_others", "run", "stoppable"]
 
 STUDY = "MNISTFLOW_STUDY"  # in the environment of an experiment: the process of its study
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -76,8 +76,15 @@ def begin(name: str | None = None) -> None:
 
     for number in SIGNALS:
         signal.signal(number, end)
-    if name is None and warm.ADDRESS in os.environ:  # of a study, which has a process with everything imported
-        warm.hand_over(_end_with_dvc)
+    if name is None and (address := warm.address(_dvc())):
+        warm.hand_over(address, _end_with_dvc)
+
+
+def prepare_for_others() -> None:
+    """Start importing what later stages need, in a process that each of them then forks from; it ends with DVC."""
+    dvc = _dvc()
+    if dvc is not None:
+        warm.start(dvc)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -159,18 +166,13 @@ def _interrupt(number: int, _: FrameType | None) -> None:
 def _end_with_dvc() -> None:
     """Take SIGTERM when the DVC that started the stage dies, or the study that started DVC: killed, it would leave the
     stage running.
-
-    DVC starts a stage through a shell, which may stay between the two. What it starts finds DVC_STAGE in its
-    environment; so DVC is the nearest ancestor that does not.
     """
-    if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
+    dvc = _dvc()
+    if dvc is None:
         return
-    ancestor = os.getpid()
     try:
-        while b"DVC_STAGE=" in Path(f"/proc/{ancestor}/environ").read_bytes():
-            ancestor = int(Path(f"/proc/{ancestor}/stat").read_text().rpartition(")")[2].split()[1])
-        deaths = [os.pidfd_open(ancestor)]
-    except OSError:  # another user's, or a Linux before 5.3
+        deaths = [os.pidfd_open(dvc)]
+    except OSError:  # it has died, or is another user's, or this is a Linux before 5.3
         return
     if STUDY in os.environ:
         try:
@@ -183,6 +185,23 @@ def _end_with_dvc() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _dvc() -> int | None:
+    """The process of the DVC that has started this stage, if one has.
+
+    DVC starts a stage through a shell, which may stay between the two. What it starts finds DVC_STAGE in its
+    environment; so DVC is the nearest ancestor that does not. None elsewhere than on Linux.
+    """
+    if sys.platform != "linux" or "DVC_STAGE" not in os.environ:
+        return None
+    ancestor = os.getpid()
+    try:
+        while b"DVC_STAGE=" in Path(f"/proc/{ancestor}/environ").read_bytes():
+            ancestor = int(Path(f"/proc/{ancestor}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:  # another user's
+        return None
+    return ancestor
 
 
 # PyTorch's allocators raise a plain RuntimeError on a CPU, torch.OutOfMemoryError (a RuntimeError) on a GPU.

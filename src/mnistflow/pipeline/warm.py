@@ -1,11 +1,12 @@
 """A process that has imported what stages need, and forks for each of them.
 
-To import PyTorch, MLflow and Matplotlib takes longer than a small experiment trains, and each of its stages would do it
-again. A study starts one such process for all its experiments. A stage that finds its address in the environment hands
-itself over: its script, folder, environment and open files go there, a fork runs the script, and the stage waits for
-the exit status of the fork and passes signals on. Only third-party packages are imported beforehand: a fork imports
-this library from the checkout that its script belongs to. When the stage or the process dies, so does the fork. On
-Linux alone; elsewhere, and where the process is gone, a stage starts by itself.
+To import PyTorch, MLflow and Matplotlib takes longer than a small experiment trains, and each stage would do it again.
+A study starts one such process for all its experiments; elsewhere the stage `check` does, for the stages that DVC
+starts after it. A stage that finds one hands itself over: its script, folder, environment and open files go there, a
+fork runs the script, and the stage waits for the exit status of the fork and passes signals on. Only third-party
+packages are imported beforehand: a fork imports this library from the checkout that its script belongs to. When the
+stage or the process dies, so does the fork. On Linux alone; elsewhere, and where the process is gone, a stage starts by
+itself.
 """
 
 from __future__ import annotations
@@ -28,13 +29,15 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["ADDRESS", "hand_over", "started"]
+__all__ = ["address", "hand_over", "start", "started"]
 
-ADDRESS = "MNISTFLOW_WARM"  # in the environment of a stage: the socket of the process
-PACKAGES = (
-    "numpy", "torch", "safetensors.torch", "pydantic", "yaml", "filelock", "tqdm", "PIL.Image", "mlflow",
-    "mlflow.entities", "mlflow.store.tracking.sqlalchemy_store", "matplotlib.figure",
-    "matplotlib.backends.backend_agg", "matplotlib.font_manager",
+ADDRESS = "MNISTFLOW_WARM"  # in the environment of a stage of a study: the socket of the process
+FOLDER = Path(".dvc", "tmp")  # of the sockets of those that `check` starts; DVC's own, and not in git
+PACKAGES = (  # in the order in which the stages need them: the first may fork before the last is there
+    "numpy", "torch", "safetensors.torch", "pydantic", "yaml", "filelock", "tqdm", "PIL.Image",
+    "torch._dynamo",  # by every optimizer
+    "mlflow", "mlflow.entities", "mlflow.store.tracking.sqlalchemy_store", "mlflow.pyfunc", "matplotlib.figure",
+    "matplotlib.backends.backend_agg", "matplotlib.font_manager", "onnx", "onnxscript", "onnxruntime",
 )  # fmt: skip
 FILES = 3  # standard input, output and error
 MOST_BYTES = 2**20  # of a request
@@ -55,34 +58,92 @@ def started(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="mnistflow-") as folder:
-        address = Path(folder, "warm")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(str(address))
-            listener.listen(64)  # stages that come before the imports are done wait
-            file = listener.fileno()
-            command = [sys.executable, "-m", __name__, str(file)]
-            process = subprocess.Popen(command, env=dict(environment), stdin=subprocess.DEVNULL, pass_fds=[file])
+        path = Path(folder, "warm")
+        process = _process(path, environment, os.getpid())
         try:
-            yield {ADDRESS: str(address)}
+            yield {ADDRESS: str(path)}
         finally:
-            process.terminate()
+            process.kill()
             process.wait()
 
 
-def hand_over(before: Callable[[], None]) -> None:
-    """Let the process at the address in the environment run this script, and exit as it does.
+def start(dvc: int) -> None:
+    """Start such a process for the stages that a DVC will start in this folder; it ends with DVC.
+
+    Args:
+        dvc: the process of DVC.
+    """
+    if sys.platform != "linux" or ADDRESS in os.environ:
+        return
+    for old in FOLDER.glob("warm-*"):
+        if not Path("/proc", old.name.partition("-")[2]).exists():
+            old.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # a file system without sockets: the stages start by themselves
+        _process(_path(dvc), os.environ, dvc)
+
+
+def address(dvc: int | None) -> Path | None:
+    """The socket of the process that a stage can be handed over to, if there is one.
+
+    Args:
+        dvc: the process of the DVC that has started the stage.
+    """
+    if ADDRESS in os.environ:
+        return Path(os.environ[ADDRESS])
+    path = None if dvc is None else _path(dvc)
+    return path if path is not None and path.is_socket() else None
+
+
+def _path(dvc: int) -> Path:
+    return FOLDER / f"warm-{dvc}"
+
+
+def _process(path: Path, environment: Mapping[str, str], owner: int) -> subprocess.Popen[bytes]:
+    """The process that serves a socket until its owner dies; in a session of its own, because Ctrl-C in a terminal is
+    for who waits for its forks.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        before = os.umask(0o077)  # who can connect can run anything here
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(64)  # stages that come before the imports are done wait
+        file = listener.fileno()
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__, str(file), str(owner), str(path)],
+            env={**environment, "PYTHONPATH": os.pathsep.join([str(_LIBRARY), *_python_path(environment)])},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[file],
+            start_new_session=True,
+        )
+
+
+_LIBRARY = Path(__file__).resolve().parents[2]  # where `-m` finds this module
+
+
+def _python_path(environment: Mapping[str, str]) -> list[str]:
+    return [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
+def hand_over(path: Path, before: Callable[[], None]) -> None:
+    """Let the process at a socket run this script, and exit as it does.
 
     Returns only where there is no such process; the stage then starts by itself.
 
     Args:
+        path: of the socket.
         before: called once the script runs there, before this process waits.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         try:
-            connection.connect(os.environ.pop(ADDRESS))
+            connection.connect(str(path))
         except OSError:
             return
-        request = {"arguments": sys.argv, "folder": str(Path.cwd()), "environment": dict(os.environ)}
+        environment = {name: value for name, value in os.environ.items() if name != ADDRESS}
+        request = {"arguments": sys.argv, "folder": str(Path.cwd()), "environment": environment}
         rights = array.array("i", range(FILES))
         data = json.dumps(request).encode()
         connection.sendmsg([len(data).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
@@ -96,29 +157,38 @@ def hand_over(before: Callable[[], None]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, number)
 
+        def pause(*_: object) -> None:
+            forward(signal.SIGSTOP, None)
+            os.kill(os.getpid(), signal.SIGSTOP)  # goes on from here when it is continued
+            forward(signal.SIGCONT, None)
+
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, forward)
+        signal.signal(signal.SIGTSTP, pause)  # Ctrl-Z
         before()
         status = answers.readline()
         os._exit(int(status) if status else 1)  # without a status, the process has died, and the script with it
 
 
-def _serve(file: int) -> None:
-    """Import, and fork for each script that is asked for at a listening socket, until this process is ended."""
-    _die_with_parent(signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the study, which ends this one
-    with socket.socket(fileno=file) as listener:
+def _serve(file: int, owner: int, path: Path) -> None:
+    """Import, and fork for each script that is asked for at a listening socket, until the owner of this process dies
+    and no fork is left.
+    """
+    with contextlib.suppress(OSError), socket.socket(fileno=file) as listener:
+        death = os.pidfd_open(owner)
         os.environ["MPLBACKEND"] = "agg"
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        for name in PACKAGES:
-            with contextlib.suppress(ImportError):  # whatever needs it says so
-                importlib.import_module(name)
+        missing = list(PACKAGES)
         running: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor of its death: a child, and who waits
-        while True:
-            connections = {waiting.fileno(): death for death, (_, waiting) in running.items()}
-            ready, _, _ = select.select([listener.fileno(), *running, *connections], [], [])
+        owners = [death]
+        while owners or running:
+            connections = {waiting.fileno(): end for end, (_, waiting) in running.items()}
+            listening = [listener.fileno()] if owners else []
+            ready, _, _ = select.select([*owners, *listening, *running, *connections], [], [], 0 if missing else None)
             for source in ready:
-                if source == listener.fileno():
+                if source == death:
+                    owners, missing = [], []
+                elif source == listener.fileno():
                     connection, _ = listener.accept()
                     if started_child := _start(connection, [listener, *(waiting for _, waiting in running.values())]):
                         running[os.pidfd_open(started_child)] = (started_child, connection)
@@ -127,6 +197,12 @@ def _serve(file: int) -> None:
                 elif connections[source] in running:  # who waited has died, or said more than there is to say
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(running[connections[source]][0], signal.SIGKILL)
+            if missing and not ready:
+                with contextlib.suppress(ImportError):  # whatever needs it says so
+                    importlib.import_module(missing.pop(0))
+    with contextlib.suppress(OSError):
+        path.unlink()
+    os._exit(0)  # without a second in which Python takes all these modules apart
 
 
 def _start(connection: socket.socket, others: list[socket.socket]) -> int | None:
@@ -225,4 +301,4 @@ def _die_with_parent(number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    _serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]).absolute())
