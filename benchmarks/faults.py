@@ -95,7 +95,7 @@ def prepared(folder: Path, *, tracking: bool = False) -> Checkout:
 
 def killed(checkout: Checkout, kills: int) -> list[str]:
     """Kill each stage, and DVC."""
-    lines = ["| what was killed | times | of them SIGKILL, SIGTERM, Ctrl-C | went on from a checkpoint | in the end |"]
+    lines = ["| what was killed | times | of them SIGKILL, SIGTERM, Ctrl-C | resumed from a checkpoint | in the end |"]
     lines += ["|---|---|---|---|---|"]
     params = checkout.read("params.yaml")
     for model in tqdm([*load().models], desc="training", unit="model"):
@@ -187,7 +187,7 @@ def damages(checkout: Checkout, written: Path) -> list[str]:
         assert not outcome["ran_a_pickle"], outcome
         assert outcome["status"] == (0 if kind["harmless"] else 1), outcome
         file = "a checkpoint" if len(Path(kind["file"]).stem) == 16 else f"`{kind['file']}`"
-        end = "set aside or left out, and the stage goes on" if kind["harmless"] else "refused"
+        end = "set aside or ignored, and the stage continues" if kind["harmless"] else "refused"
         table.setdefault((f"{kind['stage']} reads {file}", end), []).append(kind["what"])
     count = sum(map(len, table.values()))
     lines = [f"{count} kinds:", "", "| what reads what | damaged how | outcome |", "|---|---|---|"]
@@ -219,7 +219,7 @@ def mistakes(count: int) -> list[str]:
 
         check()
     return [
-        f"{seen.total():,} changes: {seen['refused']:,} refused, {seen['fine']:,} of no harm, none a traceback; the "
+        f"{seen.total():,} changes: {seen['refused']:,} refused, {seen['fine']:,} harmless, none a traceback; the "
         f"slowest answer took {slowest:.1f} s, PyTorch's import apart."
     ]
 

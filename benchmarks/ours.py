@@ -99,7 +99,7 @@ class Training:
         generator = devices.seeded(seed, params.threads, self.device)
         self.model = models.build(self.block.architecture, split.image_shape, 10, self.block.arguments).to(self.device)
         recipe = self.recipe if precision is None else self.recipe.model_copy(update={"precision": precision})
-        self.assembled = assemble(self.model, self.train, generator, **recipe.arguments)
+        self.assembled = assemble(self.model, self.train, generator, capture=True, **recipe.arguments)
         self.steps, self.state = self.assembled.steps, self.assembled.state
         # One for all epochs, as in a training: on a GPU a step is recorded once.
         self.events: Iterator[Step | Epoch] | None = None

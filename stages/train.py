@@ -46,7 +46,9 @@ def main() -> None:
     if start.is_symlink():
         models.start_from(model, block.architecture, start)
         print(f"train: starts from {start.resolve()}")
-    training = assemble(model, train, generator, validation=validation, test=test, **recipe.arguments)
+    training = assemble(
+        model, train, generator, validation=validation, test=test, capture=params.train.cuda_graph, **recipe.arguments
+    )
     made: dict[str, Any] = {
         "device": device.type,
         "precision": training.precision,

@@ -206,20 +206,21 @@ def test_a_training_that_came_to_nothing_leaves_none(digits: Splits) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("capture", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_on_a_card_it_ends_as_if_it_had_not_been_interrupted(kind: str, digits: Splits) -> None:
+def test_resumed_training_on_a_gpu_ends_in_the_same_bits(kind: str, capture: bool, digits: Splits) -> None:
     from mnistflow.core import devices
 
     cuda = torch.device("cuda")
     devices.repeatable(1, cuda)
     state, run = begun(kind, digits, cuda)
-    events = len(list(run()))
+    events = len(list(run(capture=capture)))
     expected = outcome(state)
     checkpoint = Checkpoint("any", cuda, every=1e9)
     state, run = begun(kind, digits, cuda)
-    list(islice(run(), events // 2))
+    list(islice(run(capture=capture), events // 2))
     checkpoint.save(state)
     state, run = begun(kind, digits, cuda)
     assert checkpoint.restore(state)
-    list(run())
+    list(run(capture=capture))
     assert outcome(state) == expected

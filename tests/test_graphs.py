@@ -37,7 +37,7 @@ def test_images_that_are_brought_in_parts_give_the_same_bits(kind: str, digits: 
     for place in (CUDA, torch.device("cpu")):
         devices.repeatable(1, CUDA)
         state, run = begun(kind, digits, CUDA, place)
-        list(run())
+        list(run(capture=True))
         outcomes.append(outcome(state))
     assert outcomes[0] == outcomes[1]
 

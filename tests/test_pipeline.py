@@ -35,7 +35,7 @@ PIPELINE: Any = read_yaml(ROOT / "dvc.yaml")
 PARAMS: Any = read_yaml(ROOT / "params.yaml")
 
 # What a stage may read without it being one of its params: it changes no result.
-NO_RESULT = {"download.timeout", "train.report_every", "train.checkpoint_every"}
+NO_RESULT = {"download.timeout", "train.report_every", "train.checkpoint_every", "train.cuda_graph"}
 
 
 def ran(output: str) -> list[str]:

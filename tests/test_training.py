@@ -325,7 +325,7 @@ def test_tables_have_a_row_for_each_epoch_and_a_bounded_number_for_steps(digits:
 
 
 @pytest.mark.gpu
-def test_the_same_seed_gives_the_same_bits_on_a_card(digits: Splits) -> None:
+def test_the_same_seed_gives_the_same_bits_on_a_gpu(digits: Splits) -> None:
     from mnistflow.core import devices
 
     weights = []

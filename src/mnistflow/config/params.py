@@ -126,6 +126,7 @@ class Train(Block):
     threads: Threads | Literal["auto"]
     report_every: Count  # steps
     checkpoint_every: Positive = 30.0  # seconds, within an epoch; after each epoch there is one anyway
+    cuda_graph: bool = False  # the same numbers either way
     init_from: str | None  # a weights file, or the id of a run; null: fresh weights
 
 

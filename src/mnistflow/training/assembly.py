@@ -61,7 +61,7 @@ def assemble(
     patience: int | None = None,
     validation: Split | None = None,
     test: Split | None = None,
-    capture: bool = True,
+    capture: bool = False,
 ) -> Training:
     """Put a training together; the keyword arguments up to ``patience`` are those of a recipe in params.yaml.
 

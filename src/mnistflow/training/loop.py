@@ -120,7 +120,7 @@ def fit(
     plain_loss: Loss | None = None,
     keep: Literal["best", "last"] = "last",
     patience: int | None = None,
-    capture: bool = True,
+    capture: bool = False,
 ) -> Iterator[Step | Epoch]:
     """Train a network, one epoch after the other; when the iterator ends, it carries the weights to keep.
 
@@ -139,7 +139,7 @@ def fit(
         plain_loss: for these measurements, where ``loss`` has a part that only training wants, such as smoothing.
         keep: the weights that the model carries in the end: of the epoch that was ``best`` on validation, or ``last``.
         patience: end after so many epochs without a better one on validation; None trains to the end.
-        capture: on a GPU, launch a step as one CUDA graph; False launches its parts one by one, for comparison.
+        capture: on a GPU, launch a step as one CUDA graph, instead of its parts one by one.
 
     Yields:
         A :class:`Step` after each step, an :class:`Epoch` after each epoch.
