@@ -266,9 +266,9 @@ def test_a_read_only_folder_for_checkpoints_costs_warnings_alone(
 
 
 def test_two_repros_and_an_experiment_at_once_do_not_meet(workspace: Checkout) -> None:
-    longer(workspace, 6)
+    longer(workspace, 20)  # so that it trains on while DVC, to copy the workspace, stashes it for a moment
     first = start(workspace, ["dvc", "repro"])
-    until(first, "epoch 1/6")
+    until(first, "epoch 1/20")
     experiment = start(
         workspace, ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-S", "model=mlp", "--name", "mlp"]
     )

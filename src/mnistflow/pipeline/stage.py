@@ -76,8 +76,8 @@ def begin(name: str | None = None) -> None:
 
     for number in SIGNALS:
         signal.signal(number, end)
-    if name is None and (address := warm.address(_dvc())):
-        warm.hand_over(address, _end_with_dvc)
+    if name is None and (process := warm.process_for(_dvc())):
+        warm.hand_over(process, _end_with_dvc)
 
 
 def prepare_for_others() -> None:

@@ -19,20 +19,20 @@ import importlib
 import json
 import os
 import runpy
+import secrets
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["address", "hand_over", "start", "started"]
+__all__ = ["hand_over", "process_for", "start", "started"]
 
-ADDRESS = "MNISTFLOW_WARM"  # in the environment of a stage of a study: the socket of the process
-FOLDER = Path(".dvc", "tmp")  # of the sockets of those that `check` starts; DVC's own, and not in git
+NAME = "MNISTFLOW_WARM"  # in the environment of a stage of a study: the name of the process
 PACKAGES = (  # in the order in which the stages need them: the first may fork before the last is there
     "numpy", "torch", "safetensors.torch", "pydantic", "yaml", "filelock", "tqdm", "PIL.Image",
     "torch._dynamo",  # by every optimizer
@@ -57,62 +57,59 @@ def started(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
     if sys.platform != "linux":
         yield {}
         return
-    with tempfile.TemporaryDirectory(prefix="mnistflow-") as folder:
-        path = Path(folder, "warm")
-        process = _process(path, environment, os.getpid())
-        try:
-            yield {ADDRESS: str(path)}
-        finally:
-            process.kill()
-            process.wait()
+    name = f"study-{secrets.token_hex(8)}"
+    process = _process(name, os.getpid(), environment)
+    try:
+        yield {NAME: name}
+    finally:
+        process.kill()
+        process.wait()
 
 
 def start(dvc: int) -> None:
-    """Start such a process for the stages that a DVC will start in this folder; it ends with DVC.
+    """Start such a process for the stages that a DVC will start; it ends with DVC.
 
     Args:
         dvc: the process of DVC.
     """
-    if sys.platform != "linux" or ADDRESS in os.environ:
-        return
-    for old in FOLDER.glob("warm-*"):
-        if not Path("/proc", old.name.partition("-")[2]).exists():
-            old.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # a file system without sockets: the stages start by themselves
-        _process(_path(dvc), os.environ, dvc)
+    if sys.platform == "linux" and NAME not in os.environ:
+        with contextlib.suppress(OSError):  # no memory for it, or the name is taken: the stages start by themselves
+            _process(_name(dvc), dvc, os.environ)
 
 
-def address(dvc: int | None) -> Path | None:
-    """The socket of the process that a stage can be handed over to, if there is one.
+def process_for(dvc: int | None) -> socket.socket | None:
+    """A connection to the process that a stage can be handed over to, if there is one.
 
     Args:
         dvc: the process of the DVC that has started the stage.
     """
-    if ADDRESS in os.environ:
-        return Path(os.environ[ADDRESS])
-    path = None if dvc is None else _path(dvc)
-    return path if path is not None and path.is_socket() else None
+    name = os.environ.get(NAME) or (None if dvc is None else _name(dvc))
+    if name is None or sys.platform != "linux":
+        return None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(_address(name))
+        if _is_ours(connection):
+            return connection
+    except OSError:
+        pass
+    connection.close()
+    return None
 
 
-def _path(dvc: int) -> Path:
-    return FOLDER / f"warm-{dvc}"
-
-
-def _process(path: Path, environment: Mapping[str, str], owner: int) -> subprocess.Popen[bytes]:
+def _process(name: str, owner: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """The process that serves a socket until its owner dies; in a session of its own, because Ctrl-C in a terminal is
     for who waits for its forks.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        before = os.umask(0o077)  # who can connect can run anything here
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(before)
+        listener.bind(_address(name))
         listener.listen(64)  # stages that come before the imports are done wait
         file = listener.fileno()
+        library = str(Path(__file__).resolve().parents[2])  # where `-m` finds this module
+        paths = [library, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
         return subprocess.Popen(
-            [sys.executable, "-m", __name__, str(file), str(owner), str(path)],
-            env={**environment, "PYTHONPATH": os.pathsep.join([str(_LIBRARY), *_python_path(environment)])},
+            [sys.executable, "-m", __name__, str(file), str(owner)],
+            env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -121,35 +118,44 @@ def _process(path: Path, environment: Mapping[str, str], owner: int) -> subproce
         )
 
 
-_LIBRARY = Path(__file__).resolve().parents[2]  # where `-m` finds this module
+def _name(dvc: int) -> str:
+    """Of the process for the stages of a DVC; containers that share a network may have the same numbers of processes."""
+    return f"dvc-{Path('/proc/self/ns/pid').stat().st_ino}-{dvc}"
 
 
-def _python_path(environment: Mapping[str, str]) -> list[str]:
-    return [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+def _address(name: str) -> str:
+    """Of the socket, in Linux's abstract namespace: it is not a file, and goes with its process."""
+    return f"\0mnistflow-{name}"
 
 
-def hand_over(path: Path, before: Callable[[], None]) -> None:
-    """Let the process at a socket run this script, and exit as it does.
+def _is_ours(connection: socket.socket) -> bool:
+    """Whether the other end is a process of this user; every user can open a socket of any name."""
+    _, user, _ = struct.unpack(
+        "3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    )
+    return bool(user == os.getuid())
 
-    Returns only where there is no such process; the stage then starts by itself.
+
+def hand_over(process: socket.socket, before: Callable[[], None]) -> None:
+    """Let such a process run this script, and exit as it does.
+
+    Returns only where it has just ended; the stage then starts by itself.
 
     Args:
-        path: of the socket.
+        process: a connection to it, which is closed.
         before: called once the script runs there, before this process waits.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    environment = {name: value for name, value in os.environ.items() if name != NAME}
+    data = json.dumps({"arguments": sys.argv, "folder": str(Path.cwd()), "environment": environment}).encode()
+    rights = array.array("i", range(FILES))
+    with process:
         try:
-            connection.connect(str(path))
+            process.sendmsg([len(data).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            process.sendall(data)
+            answers = process.makefile()
+            child = int(answers.readline() or 0)
         except OSError:
             return
-        environment = {name: value for name, value in os.environ.items() if name != ADDRESS}
-        request = {"arguments": sys.argv, "folder": str(Path.cwd()), "environment": environment}
-        rights = array.array("i", range(FILES))
-        data = json.dumps(request).encode()
-        connection.sendmsg([len(data).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-        connection.sendall(data)
-        answers = connection.makefile()
-        child = int(answers.readline() or 0)
         if not child:
             return
 
@@ -170,7 +176,7 @@ def hand_over(path: Path, before: Callable[[], None]) -> None:
         os._exit(int(status) if status else 1)  # without a status, the process has died, and the script with it
 
 
-def _serve(file: int, owner: int, path: Path) -> None:
+def _serve(file: int, owner: int) -> None:
     """Import, and fork for each script that is asked for at a listening socket, until the owner of this process dies
     and no fork is left.
     """
@@ -190,7 +196,9 @@ def _serve(file: int, owner: int, path: Path) -> None:
                     owners, missing = [], []
                 elif source == listener.fileno():
                     connection, _ = listener.accept()
-                    if started_child := _start(connection, [listener, *(waiting for _, waiting in running.values())]):
+                    if not _is_ours(connection):
+                        connection.close()
+                    elif started_child := _start(connection, [listener, *(waiting for _, waiting in running.values())]):
                         running[os.pidfd_open(started_child)] = (started_child, connection)
                 elif source in running:
                     _ended(source, *running.pop(source))
@@ -200,8 +208,6 @@ def _serve(file: int, owner: int, path: Path) -> None:
             if missing and not ready:
                 with contextlib.suppress(ImportError):  # whatever needs it says so
                     importlib.import_module(missing.pop(0))
-    with contextlib.suppress(OSError):
-        path.unlink()
     os._exit(0)  # without a second in which Python takes all these modules apart
 
 
@@ -301,4 +307,4 @@ def _die_with_parent(number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]).absolute())
+    _serve(int(sys.argv[1]), int(sys.argv[2]))
