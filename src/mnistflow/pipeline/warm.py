@@ -119,7 +119,7 @@ def _process(name: str, owner: int, environment: Mapping[str, str]) -> subproces
 
 
 def _name(dvc: int) -> str:
-    """Of the process for the stages of a DVC; containers that share a network may have the same numbers of processes."""
+    """Of the process for the stages of a DVC, whose number is its own only within its namespace (its container)."""
     return f"dvc-{Path('/proc/self/ns/pid').stat().st_ino}-{dvc}"
 
 
