@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import array
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -114,6 +117,26 @@ def test_signals_are_passed_on(number: signal.Signals, address: dict[str, str], 
     process.send_signal(number)
     assert process.communicate(timeout=60)[0] == "asked to end\n"
     assert process.returncode == 7
+
+
+@pytest.mark.parametrize("sent", [0, 2, 4, 12, None])
+def test_a_stage_that_dies_before_it_is_answered_ends_no_other(
+    sent: int | None, address: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in address.items():
+        monkeypatch.setenv(name, value)
+    data = json.dumps({"arguments": ["no.py"], "folder": str(tmp_path), "environment": {}}).encode()
+    request = (len(data).to_bytes(4, "big") + data)[:sent]
+    connection = warm.process_for(None)
+    assert connection is not None
+    with connection, Path(os.devnull).open("r+b") as null:
+        rights = array.array("i", [null.fileno()] * 3)
+        if request:
+            connection.sendmsg([request[:4]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+            connection.sendall(request[4:])
+    process = started(script(tmp_path, REPORT), address, tmp_path, OWN="mine")
+    output, _ = process.communicate(timeout=60)
+    assert int(output.split()[-1]) != process.pid
 
 
 def state(pid: int) -> str:

@@ -229,7 +229,8 @@ def _start(connection: socket.socket, others: list[socket.socket]) -> int | None
     if child:
         for file in files:
             os.close(file)
-        connection.sendall(f"{child}\n".encode())
+        with contextlib.suppress(OSError):  # who waited has died, which is noticed next
+            connection.sendall(f"{child}\n".encode())
         return child
     status = 1
     try:
