@@ -58,7 +58,7 @@ def main() -> None:
         trivial(empty)
         again = alternated({"ours": partial(repro, clone), "empty": partial(repro, empty)}, rounds)
     found = ratio(again["ours"], again["empty"])
-    whole, arithmetic = (median(item[index] for item in cold) for index in (0, 1))
+    whole, arithmetic = (median(times[index] for times in cold) for index in (0, 1))
     rows = [
         {"what": "`dvc repro` from nothing, s", "median": f"{whole:.1f}"},
         {"what": "of which training and evaluation", "median": f"{arithmetic:.1f}"},
@@ -86,7 +86,7 @@ def from_nothing(clone: Path) -> tuple[float, float]:
     log = (clone / ".mnistflow" / "durations.jsonl").read_text(encoding="utf-8")
     noted = [json.loads(line) for line in log.splitlines()]
     return whole, sum(item["seconds"] for item in noted if "epoch_seconds" in item) + sum(
-        one_item["evaluate_seconds"] for one_item in noted if "evaluate_seconds" in one_item
+        durations["evaluate_seconds"] for durations in noted if "evaluate_seconds" in durations
     )
 
 

@@ -89,8 +89,8 @@ def report(taken: dict[tuple[str, bool], list[Times]], pairs: int) -> str:
     for stage in (*STAGES, "all five"):
         off, on_ = taken[stage, False], taken[stage, True]
         ratio = median(b[0] / a[0] for a, b in zip(off, on_, strict=True))
-        wall = [median(times[0] for times in item) for item in (off, on_)]
-        used = [median(times[1] for times in one_item) for one_item in (off, on_)]
+        wall = [median(times[0] for times in pair) for pair in (off, on_)]
+        used = [median(times[1] for times in pair) for pair in (off, on_)]
         lines.append(f"| {stage} | {wall[0]:.2f} | {wall[1]:.2f} | {ratio:.2f} | {used[0]:.2f} | {used[1]:.2f} |")
     return "\n".join(lines) + "\n"
 

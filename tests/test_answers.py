@@ -93,11 +93,16 @@ def test_how_it_is_said(predictor: Predictor) -> None:
     assert several.line(8) == "71.png    71  72.0%   least sure: number 2, 1 80.0%, then 7 15.0%, 9 5.0%"
     assert nothing.line(8) == "none.png  nothing is written in it"
 
-    said = json.loads(json.dumps(several.tree(predictor)))
-    assert said["model"] == {"name": "mlp", "weights": predictor.identity.weights}
-    assert (said["file"], said["text"], said["probability"], len(said["digits"])) == ("71.png", "71", 0.72, 2)
-    assert said["digits"][1]["box"] == {"left": 5, "top": 6, "width": 7, "height": 8}
-    assert said["digits"][1]["runners_up"][0] == {"label": "7", "probability": 0.15}
+    document = json.loads(json.dumps(several.tree(predictor)))
+    assert document["model"] == {"name": "mlp", "weights": predictor.identity.weights}
+    assert (document["file"], document["text"], document["probability"], len(document["digits"])) == (
+        "71.png",
+        "71",
+        0.72,
+        2,
+    )
+    assert document["digits"][1]["box"] == {"left": 5, "top": 6, "width": 7, "height": 8}
+    assert document["digits"][1]["runners_up"][0] == {"label": "7", "probability": 0.15}
     assert nothing.tree(predictor)["probability"] is None
 
     text = io.StringIO()

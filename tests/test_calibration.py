@@ -19,7 +19,7 @@ def test_calibration_is_that_worked_out_by_hand() -> None:
     found = calibration(sure(0.95, 0.62, 0.97, 0.41, 0.65), torch.tensor([0, 0, 1, 2, 3]))
     assert [(one_bin.images, one_bin.accuracy) for one_bin in found.bins] == [(1, 0.0), (2, 0.5), (2, 0.5)]
     assert [one_bin.confidence for one_bin in found.bins] == pytest.approx([0.41, 0.635, 0.96])
-    assert [item.low for item in found.bins] == pytest.approx([6 / 15, 9 / 15, 14 / 15])
+    assert [bin_.low for bin_ in found.bins] == pytest.approx([6 / 15, 9 / 15, 14 / 15])
     assert [entry.high for entry in found.bins] == pytest.approx([7 / 15, 10 / 15, 1])
     assert found.ece == pytest.approx((1 * 0.41 + 2 * 0.135 + 2 * 0.46) / 5)
 

@@ -98,8 +98,8 @@ def test_a_model_is_found_by_whatever_it_is_called(here: Checkout) -> None:
         assert identity.test_accuracy == run.data.metrics["test_accuracy"]
     champion = open_predictor("models:/mnistflow@champion").identity.run
     listed = catalogue.recorded()
-    assert [item.id for item in listed] == [other.info.run_id, one.info.run_id]  # the newest first
-    assert [one_item.id for one_item in listed if one_item.is_champion] == [champion]
+    assert [version.id for version in listed] == [other.info.run_id, one.info.run_id]  # the newest first
+    assert [version.id for version in listed if version.is_champion] == [champion]
     assert [(entry.model, entry.experiment) for entry in listed] == [("mlp", "with-mlp"), ("lenet5", None)]
     assert [element.weights for element in listed] == [run.data.tags["mnistflow.weights"] for run in (other, one)]
     assert [each.test_accuracy for each in listed] == [run.data.metrics["test_accuracy"] for run in (other, one)]
@@ -143,13 +143,13 @@ def test_the_graph_is_made_once_where_it_is_missing_or_damaged(
     here: Checkout, capfd: pytest.CaptureFixture[str]
 ) -> None:
     graph = kept(sha256(WEIGHTS))
-    said = f"mnistflow: making the ONNX graph of {WEIGHTS}, once\n"
+    notice = f"mnistflow: making the ONNX graph of {WEIGHTS}, once\n"
     graph.unlink()
-    for expected in (said, ""):
+    for expected in (notice, ""):
         open_predictor(None)
         assert capfd.readouterr().err == expected
     graph.write_bytes(graph.read_bytes()[:-5])
-    for expected in (said, ""):
+    for expected in (notice, ""):
         open_predictor(None)
         assert capfd.readouterr().err == expected
 

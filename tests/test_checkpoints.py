@@ -157,10 +157,10 @@ def test_one_that_is_damaged_or_of_another_training_is_set_aside(
     assert outcome(state) == fresh
     assert not checkpoint.path.exists()
     assert checkpoint.path.with_suffix(".damaged").is_file()
-    said = capsys.readouterr().out
-    assert said.startswith(f"train: warning: the checkpoint is not used: {checkpoint.path} {why}")
-    assert said.count("\n") == 1
-    assert str(checkpoint.path.with_suffix(".damaged")) in said
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"train: warning: the checkpoint is not used: {checkpoint.path} {why}")
+    assert printed.count("\n") == 1
+    assert str(checkpoint.path.with_suffix(".damaged")) in printed
 
 
 def test_another_training_has_another_one(digits: Splits) -> None:
@@ -186,10 +186,10 @@ def test_that_it_cannot_be_written_is_one_warning(digits: Splits, capsys: pytest
     state, run = begun("sgd", digits)
     for _ in islice(run(), 3):
         checkpoint.save(state)
-    said = capsys.readouterr().out
-    assert said.startswith("train: warning: no checkpoint: ")
-    assert said.endswith("training continues without\n")
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().out
+    assert printed.startswith("train: warning: no checkpoint: ")
+    assert printed.endswith("training continues without\n")
+    assert printed.count("\n") == 1
 
 
 def test_a_training_that_came_to_nothing_leaves_none(digits: Splits) -> None:

@@ -193,11 +193,11 @@ def test_an_interrupted_export_leaves_nothing_behind(clean: Checkout, tmp_path: 
             with contextlib.suppress(TimeoutExpired):
                 pytest.fail(f"the export ended with status {export.wait(0.05)}")
         os.kill(export.pid, signal.SIGINT)
-        _, said = export.communicate(timeout=60)
+        _, printed = export.communicate(timeout=60)
     finally:
         export.kill()
         export.wait()
-    assert (export.returncode, said) == (130, "\nmnistflow: interrupted\n")
+    assert (export.returncode, printed) == (130, "\nmnistflow: interrupted\n")
     assert list(place.iterdir()) == []
 
 
@@ -261,8 +261,8 @@ def test_predict_names_what_it_cannot_read_and_goes_on(finished: Checkout, pictu
     assert re.search(rf"^{re.escape(files[2])}  \d  ", output, re.MULTILINE)
     assert output.count("mnistflow: 2 of 3 files could not be read\n") == 1
     assert "Traceback" not in output
-    said = finished.mnistflow("predict", "--json", *files, status=1).splitlines()
-    assert [sorted(json.loads(line))[:2] for line in said if line.startswith("{")] == [
+    lines = finished.mnistflow("predict", "--json", *files, status=1).splitlines()
+    assert [sorted(json.loads(line))[:2] for line in lines if line.startswith("{")] == [
         ["error", "file"],
         ["error", "file"],
         ["digits", "file"],
@@ -305,8 +305,12 @@ def test_export_writes_what_answers_as_the_weights(recorded: Checkout, pictures:
     output = recorded.mnistflow("export")
     assert output.startswith("models/model.onnx: lenet5 · default, onnx, opset 20, ")
     assert "360 of 360 test images get the same label" in output
-    said = json.loads(recorded.mnistflow("export", "--format", "pt2", "--output", "own.pt2", "--json"))
-    assert (said["path"], said["parity"]["agreeing"], said["parity"]["images"]) == ("own.pt2", 360, 360)
+    export_document = json.loads(recorded.mnistflow("export", "--format", "pt2", "--output", "own.pt2", "--json"))
+    assert (export_document["path"], export_document["parity"]["agreeing"], export_document["parity"]["images"]) == (
+        "own.pt2",
+        360,
+        360,
+    )
     picture = str(pictures / "digits" / "1.png")
     again = recorded.mnistflow("predict", picture, "--model", "models/model.onnx")
     assert again == recorded.mnistflow("predict", picture)

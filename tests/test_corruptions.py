@@ -90,7 +90,7 @@ def test_occlusion_is_a_window_of_background_that_grows_with_the_image(shape: tu
     hidden = dark.any(dim=1)  # (N, H, W)
     assert int(hidden.any(dim=2).sum(dim=1).max()) == round(0.4 * height)
     assert int(hidden.any(dim=1).sum(dim=1).max()) == round(0.4 * width)
-    assert len({tuple(item.any(dim=1).tolist()) for item in hidden}) > 5, "the window is always in the same place"
+    assert len({tuple(mask.any(dim=1).tolist()) for mask in hidden}) > 5, "the window is always in the same place"
     assert float(pixels(corrupt(given, "occlusion", 3))[dark].abs().max()) < 1e-6
 
 

@@ -74,16 +74,16 @@ def test_the_figures_of_speed_are_those_of_the_benchmarks() -> None:
     measured = json.loads((results / "seeds.json").read_text(encoding="utf-8"))["measured"]
     five = [measured[f"seed-00{number}"] for number in range(5)]
     for row in (
-        [f"{median(item['published']):.1f}" for item in five],
-        [f"{median(one_item['ours']):.2f}" for one_item in five],
-        [f"{entry['ratio']['median']:.1f}" for entry in five],
+        [f"{median(system['published']):.1f}" for system in five],
+        [f"{median(system['ours']):.2f}" for system in five],
+        [f"{system['ratio']['median']:.1f}" for system in five],
     ):
         assert f"| {' | '.join(row)} |" in text
     short = json.loads((results / "time_to_accuracy.json").read_text(encoding="utf-8"))["measured"]
     for name in ("fast99", "fast994"):
         accuracies = [100 * value for value in short[name]["accuracies"]]
-        said = f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f} %"
-        assert re.search(rf"recipe={name} +# {re.escape(said)}", text)
+        figure = f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f} %"
+        assert re.search(rf"recipe={name} +# {re.escape(figure)}", text)
         times = median(map(truediv, short[name]["seconds"], short["reference"]["seconds"]))
         assert f"{times:.2f} times" in text.replace("\n", " ")
     loops = json.loads((results / "loop.json").read_text(encoding="utf-8"))["measured"].values()

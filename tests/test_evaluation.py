@@ -143,7 +143,7 @@ def test_without_a_validation_split_or_with_mse_there_is_no_temperature(network:
 def test_lists_say_what_the_figures_do(result: Evaluation) -> None:
     scores = scored(result)
     bins = scores.reliability
-    assert sum(item.images for item in bins) == scores.images == 360
+    assert sum(bin_.images for bin_ in bins) == scores.images == 360
     assert sum(entry.images * entry.accuracy for entry in bins) / 360 == pytest.approx(result.accuracy, abs=1e-5)
     gaps = [one_bin.images * abs(one_bin.accuracy - one_bin.confidence) for one_bin in bins]
     assert scores.ece == pytest.approx(sum(gaps) / 360, abs=1e-5)
@@ -184,7 +184,7 @@ def test_robustness_is_the_accuracy_on_corrupted_images(network: nn.Module, digi
         with torch.no_grad():
             right += int((network(harder).argmax(dim=1) == test.labels).sum())
         assert row["accuracy"] == pytest.approx(right / 360, abs=2 / 360)  # near ties may fall either way
-    accuracies = [item.accuracy for item in found.corrupted]
+    accuracies = [row.accuracy for row in found.corrupted]
     assert found.accuracy == pytest.approx(fmean(accuracies), abs=1e-6)
 
 
@@ -218,7 +218,7 @@ def test_which_images_are_seen_does_not_depend_on_how_many_go_through_at_once(
 
 def test_a_higher_strength_hurts_more(network: nn.Module, digits: Splits) -> None:
     found = robust(network, digits[2]).corrupted
-    weak, strong = (fmean(item.accuracy for item in found if item.strength == strength) for strength in (1, 3))
+    weak, strong = (fmean(row.accuracy for row in found if row.strength == strength) for strength in (1, 3))
     assert strong < weak - 0.05
 
 

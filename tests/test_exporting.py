@@ -176,7 +176,7 @@ def test_whole_numbers_say_nearly_the_same(name: str, digits: Splits, tmp_path: 
     assert (tmp_path / "int8.onnx").stat().st_size < 0.6 * (tmp_path / "model.onnx").stat().st_size
     found = formats.parity(rounded.probabilities(shown), exact.probabilities(shown))
     assert 0 < found.largest_difference < 0.1
-    names = [[layer for layer, _ in item.feature_maps(shown[0])] for item in (exact, rounded)]
+    names = [[layer for layer, _ in graph.feature_maps(shown[0])] for graph in (exact, rounded)]
     assert names[0] == names[1]
 
 

@@ -72,23 +72,23 @@ def test_when_dvc_is_killed_its_stage_ends_too_and_the_next_repro_goes_on(worksp
     assert_whole(workspace)
 
     process = start(workspace, ["dvc", "repro"])
-    said = until(process, "train: resumes after")
+    text = until(process, "train: resumes after")
     os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C does
-    said += process.communicate(timeout=HANGS)[0]
-    assert "train: resumes after" in said, said
-    assert "train: interrupted; after epoch" in said
-    assert "Traceback" not in said
+    text += process.communicate(timeout=HANGS)[0]
+    assert "train: resumes after" in text, text
+    assert "train: interrupted; after epoch" in text
+    assert "Traceback" not in text
 
 
 def test_an_experiment_in_a_copy_goes_on_within_an_epoch(workspace: Checkout) -> None:
     for old, new in (("batch_size: 128", "batch_size: 1"), ("lr: 0.1", "lr: 0.0001"), ("_every: 200", "_every: 100")):
         workspace.replace("params.yaml", old, new)
-    for said in ("  step 100/1293", "train: resumes after epoch 1, step 1"):
+    for text in ("  step 100/1293", "train: resumes after epoch 1, step 1"):
         process = start(workspace, ["dvc", "exp", "run", "--temp", "--name", "long"])
-        printed = until(process, said)
+        printed = until(process, text)
         os.killpg(process.pid, signal.SIGINT)
         rest = process.communicate(timeout=HANGS)[0]
-        assert said in printed, printed + rest
+        assert text in printed, printed + rest
 
 
 def test_the_same_training_twice_at_once_is_one_after_the_other(workspace: Checkout) -> None:
@@ -101,14 +101,14 @@ def test_the_same_training_twice_at_once_is_one_after_the_other(workspace: Check
     assert first.poll() is None
     first.kill()
     first.communicate()
-    said = waiting + second.communicate(timeout=HANGS)[0]
+    text = waiting + second.communicate(timeout=HANGS)[0]
     assert "the same training is under way in another process; waiting" in waiting
-    assert "train: resumes after" in said
-    assert second.returncode == 0, said
+    assert "train: resumes after" in text
+    assert second.returncode == 0, text
 
 
 @pytest.mark.parametrize(
-    ("stage", "place", "options", "said"),
+    ("stage", "place", "options", "text"),
     [
         (
             "preprocess",
@@ -124,14 +124,14 @@ def test_a_disk_that_is_full_or_read_only_is_one_line_and_costs_nothing(
     stage: str,
     place: str,
     options: str,
-    said: str,
+    text: str,
     workspace: Checkout,
     mounted: Callable[[Path, str], Callable[[], None]],
 ) -> None:
     expected = digests(workspace, stage)
     unmount = mounted(workspace.folder / place, options)
     output = workspace.run(sys.executable, f"stages/{stage}.py", status=1)
-    assert re.search(f"^{stage}: {said}", output.splitlines()[-1])
+    assert re.search(f"^{stage}: {text}", output.splitlines()[-1])
     assert "Traceback" not in output
     assert not list((workspace.folder / place).rglob(".*"))
     unmount()
@@ -276,8 +276,8 @@ def test_two_repros_and_an_experiment_at_once_do_not_meet(workspace: Checkout) -
     refused = second.communicate(timeout=HANGS)[0]
     assert second.returncode != 0
     assert "Traceback" not in refused
-    said, of_experiment = first.communicate(timeout=HANGS)[0], experiment.communicate(timeout=HANGS)[0]
-    assert (first.returncode, experiment.returncode) == (0, 0), said + of_experiment
+    text, of_experiment = first.communicate(timeout=HANGS)[0], experiment.communicate(timeout=HANGS)[0]
+    assert (first.returncode, experiment.returncode) == (0, 0), text + of_experiment
     assert workspace.dvc("status").strip() == "Data and pipelines are up to date."
     assert_whole(workspace)
     ours = digests(workspace, "train")

@@ -135,7 +135,7 @@ def test_the_command_scores_the_result_in_this_folder(workspace: Checkout) -> No
     tree = json.loads(printed[printed.index("{") :])
     assert (tree["on"], tree["pictures"]) == ("digits-uci", 50)
     assert 0 <= tree["accuracy_low"] <= tree["accuracy"] <= tree["accuracy_high"] <= 1
-    missed = sum(item["pictures"] for item in tree["confusions"]) + tree["unreadable"]
+    missed = sum(pair["pictures"] for pair in tree["confusions"]) + tree["unreadable"]
     assert missed == round(50 * (1 - tree["accuracy"]))
     assert "without the reader" in workspace.mnistflow("evaluate", "--on", "digits-uci", "--images", "5")
     assert "dvc repro" in workspace.mnistflow("evaluate", "--on", "photographs", status=1)

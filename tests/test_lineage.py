@@ -56,8 +56,10 @@ def test_a_run_leads_to_its_files_and_an_empty_store_is_filled_again(recorded: C
 
     shown = recorded.mnistflow("compare", "lenet5 · default", "another", "--figure", "side-by-side.png")
     assert re.search(r"^\| evaluate\.batch_size +\| 1000 +\| 100 +\|$", shown, re.MULTILINE)
-    said = "Of the same 360 test images lenet5 · default reads 0 right that lenet5 · default evaluate.batch_size=100 "
-    assert said in shown.replace("\n", " ")
+    sentence = (
+        "Of the same 360 test images lenet5 · default reads 0 right that lenet5 · default evaluate.batch_size=100 "
+    )
+    assert sentence in shown.replace("\n", " ")
     assert shown.count("not told apart by this test set.") == 1
     assert "recipes.default.lr" not in shown
     assert (recorded.folder / "side-by-side.png").stat().st_size > 1000

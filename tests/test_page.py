@@ -234,10 +234,10 @@ def test_it_fits_and_needs_nothing_from_elsewhere(browser: Browser, address: str
     ) as context:
         page = context.new_page()
         asked: list[str] = []
-        said: list[str] = []
+        messages: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         opened(page, address)
         draw(page, SEVEN)
         assert read(page) == "7"
@@ -250,7 +250,7 @@ def test_it_fits_and_needs_nothing_from_elsewhere(browser: Browser, address: str
         assert page.evaluate("document.documentElement.scrollWidth") == width
     assert len(asked) > 5
     assert all(url.startswith((address, f"blob:{address}")) for url in asked), asked
-    assert said == []
+    assert messages == []
 
 
 def test_nothing_moves_for_those_who_want_that(browser: Browser, address: str) -> None:

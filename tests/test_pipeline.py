@@ -376,7 +376,7 @@ def test_a_folder_of_images_is_learned_under_the_names_of_its_classes(recorded: 
     assert {row["prediction"] for row in rows} <= names
     assert sum(row["label"] == row["prediction"] for row in rows) > 30
     test: Any = read_json(recorded.folder / "metrics" / "evaluate.json")
-    assert [item["class"] for item in test["classes"]] == sorted(names)
+    assert [row["class"] for row in test["classes"]] == sorted(names)
     client = MlflowClient(f"sqlite:///{recorded.folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("mnistflow")
     assert experiment is not None
@@ -421,8 +421,8 @@ def reads_as_named(checkout: Checkout, tmp_path: Path, run: Run) -> None:
     assert [row["label"].removeprefix("'") for row in rows] == [answer["digits"][0]["label"] for answer in answers]
     assert not any(cell[:1] in "=+-@" for row in rows for cell in (row["file"], row["label"], row["second"]) if cell)
 
-    said = json.loads(checkout.mnistflow("export", "--json", "--output", str(tmp_path / "model.onnx")))
-    assert said["parity"]["images"] == 40
+    document = json.loads(checkout.mnistflow("export", "--json", "--output", str(tmp_path / "model.onnx")))
+    assert document["parity"]["images"] == 40
     port = free_port()
     command = [sys.executable, "-m", "mnistflow", "serve", "--port", str(port), "--model", str(tmp_path / "model.onnx")]
     address = f"http://127.0.0.1:{port}"

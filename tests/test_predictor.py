@@ -135,10 +135,10 @@ def test_a_graph_that_could_do_harm_is_refused(
 def test_a_graph_for_images_that_are_too_large_is_refused(graph: Path, tmp_path: Path) -> None:
     model = onnx.load_model(graph)
     (entry,) = [entry for entry in model.metadata_props if entry.key == KEY]
-    said = json.loads(entry.value) | {"image_size": [100_000, 100_000]}
+    metadata = json.loads(entry.value) | {"image_size": [100_000, 100_000]}
     del model.metadata_props[:]
     formats._write(
-        model, {key: said[key] for key in said.keys() - {"bytes", "sha256", "format"}}, tmp_path / "model.onnx"
+        model, {key: metadata[key] for key in metadata.keys() - {"bytes", "sha256", "format"}}, tmp_path / "model.onnx"
     )
     with pytest.raises(ValueError, match="images of 100000 x 100000 pixels; at most 512"):
         Predictor(tmp_path / "model.onnx")

@@ -49,7 +49,7 @@ def seven(height: int = 120, width: int = 90, paper: int = 235, ink: int = 30) -
 def difference(one: Pixels, other: Pixels) -> float:
     """The mean over the pixels; a centre of mass between two pixels may have gone to either."""
     moved = [np.roll(one, (down, across), (0, 1)) for down in (-1, 0, 1) for across in (-1, 0, 1)]
-    return min(float(np.abs(item.astype(int) - other).mean()) for item in moved)
+    return min(float(np.abs(image.astype(int) - other).mean()) for image in moved)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -166,10 +166,10 @@ BAD = {
 
 
 @pytest.mark.parametrize(("data", "said"), BAD.values(), ids=BAD)
-def test_a_bad_file_is_refused_in_one_line(data: bytes, said: str, tmp_path: Path) -> None:
+def test_a_bad_file_is_refused_in_one_line(data: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(data)
-    with pytest.raises(Unreadable, match=said) as error:
+    with pytest.raises(Unreadable, match=message) as error:
         decode(path)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)

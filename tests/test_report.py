@@ -164,7 +164,7 @@ def test_the_page_is_light_or_dark_as_its_reader_is(folder: Path, browser: Brows
 def test_the_page_says_what_the_files_say(folder: Path, browser: Browser) -> None:
     paths = made(folder)
     page, _ = opened(browser, report.page(paths, RUN, ""), folder / "report.html", 1280)
-    said = " ".join(page.locator("body").inner_text().split())
+    text_of_page = " ".join(page.locator("body").inner_text().split())
     for text in (
         "lenet5 · default on folder 80.00 % of 30 test images right, 6 wrong;",
         "with 95 % confidence it is between 75.00 % and 84.00 % on images like these",
@@ -180,9 +180,9 @@ def test_the_page_says_what_the_files_say(folder: Path, browser: Browser) -> Non
         f"are those of dvc.lock: output MD5 {paths.weights.as_posix()} {md5(paths.weights)}",
         "mnistflow restore 0123abcd",
     ):
-        assert text in said
-    assert "datasets.folder.size 32" in said
-    assert "/home/me" not in said
+        assert text in text_of_page
+    assert "datasets.folder.size 32" in text_of_page
+    assert "/home/me" not in text_of_page
     page.context.close()
 
 
@@ -192,12 +192,12 @@ def test_what_was_not_measured_recorded_or_kept_is_said(folder: Path, browser: B
     write_csv(paths.robustness, [{"corruption": "none", "strength": 0, "amount": 0, "accuracy": 0.8}])
     paths.weights.write_bytes(b"others")
     page, _ = opened(browser, report.page(paths, None, "the store is <away>"), folder / "report.html", 1280)
-    said = " ".join(page.locator("body").inner_text().split())
-    assert "not measured accuracy on corrupted images" in said
-    assert "strength 1" not in said
-    assert "temperature" not in said
-    assert "No MLflow run: the store is <away>." in said
-    assert "are not those of dvc.lock, which has:" in said
+    text_of_page = " ".join(page.locator("body").inner_text().split())
+    assert "not measured accuracy on corrupted images" in text_of_page
+    assert "strength 1" not in text_of_page
+    assert "temperature" not in text_of_page
+    assert "No MLflow run: the store is <away>." in text_of_page
+    assert "are not those of dvc.lock, which has:" in text_of_page
     (folder / "dvc.lock").unlink()
     assert "There is no <code>dvc.lock</code> to compare with." in report.page(paths, None, "")
     page.context.close()

@@ -220,7 +220,7 @@ def test_a_picture_is_read_by_every_network_that_is_offered(
         assert list(probabilities) == model["classes"]
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-5)
         best = sorted(probabilities, key=lambda label: -probabilities[label])
-        assert [digit["label"], *(item["label"] for item in digit["runners_up"])] == best[:3]
+        assert [digit["label"], *(answer["label"] for answer in digit["runners_up"])] == best[:3]
         assert digit["probability"] == probabilities[best[0]]
         box = digit["box"]
         assert 0 < box["left"] < box["left"] + box["width"] < 168
@@ -326,7 +326,7 @@ def test_its_description_is_complete(server: Server) -> None:
     assert set(document["paths"]) == {"/predict", "/models", "/healthz", "/metrics"}
     predict = document["paths"]["/predict"]["post"]
     assert set(predict["requestBody"]["content"]) == {"multipart/form-data", "image/*", "application/json"}
-    assert {item["name"] for item in predict["parameters"]} == {"model", "explain", "maps", "several"}
+    assert {parameter["name"] for parameter in predict["parameters"]} == {"model", "explain", "maps", "several"}
     assert {"Answers", "Answer", "Picture", "Read", "Model", "Error"} <= set(document["components"]["schemas"])
 
 

@@ -466,7 +466,7 @@ def test_queued_experiments_at_once_lose_nothing_and_double_nothing(recorded: Ch
         recorded.dvc("queue", "stop", "--kill")
     other, *rest = complete(recorded, 4)
     assert (other["name"], other["tags"]["dvc.experiment"], other["params"]["model"]) == ("mlp · default", "mlp", "mlp")
-    assert {item["name"] for item in rest} == {f"lenet5 · default evaluate.batch_size={size}" for size in SIZES}
+    assert {run["name"] for run in rest} == {f"lenet5 · default evaluate.batch_size={size}" for size in SIZES}
 
 
 def test_experiments_in_temporary_copies_lose_nothing_and_double_nothing(recorded: Checkout) -> None:
@@ -480,7 +480,7 @@ def test_experiments_in_temporary_copies_lose_nothing_and_double_nothing(recorde
     with ThreadPoolExecutor(3) as pool:
         outputs = list(pool.map(run, SIZES))
     assert "tracking: warning" not in "".join(outputs)
-    found = {item["tags"]["dvc.experiment"]: item["params"]["evaluate.batch_size"] for item in complete(recorded, 3)}
+    found = {run["tags"]["dvc.experiment"]: run["params"]["evaluate.batch_size"] for run in complete(recorded, 3)}
     assert found == {f"temp-{size}": str(size) for size in SIZES}
 
 
@@ -489,12 +489,12 @@ def complete(checkout: Checkout, count: int) -> list[dict[str, Any]]:
     client, runs = runs_of(checkout)
     assert len(runs) == count
     found = sorted((record(client, run) for run in runs), key=lambda each: each["params"]["model"], reverse=True)
-    for one_item in found:
-        assert one_item["status"] == "FINISHED"
-        assert {"figures/curves.png", "figures/inside.png", "evaluation/predictions.csv"} < set(one_item["files"])
-        assert [step for step, _ in one_item["metrics"]["val_accuracy"]] == [1, 2]
-        assert len(one_item["metrics"]["test_accuracy"]) == 1
-    assert len({item["tags"]["dvc.experiment"] for item in found}) == count
+    for run in found:
+        assert run["status"] == "FINISHED"
+        assert {"figures/curves.png", "figures/inside.png", "evaluation/predictions.csv"} < set(run["files"])
+        assert [step for step, _ in run["metrics"]["val_accuracy"]] == [1, 2]
+        assert len(run["metrics"]["test_accuracy"]) == 1
+    assert len({run["tags"]["dvc.experiment"] for run in found}) == count
     champion = client.get_model_version_by_alias("mnistflow", "champion")
     assert models_of(client, client.get_run(str(champion.run_id))) == ["READY"]
     return found

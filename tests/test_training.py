@@ -296,8 +296,10 @@ class Stubborn(nn.Module):
 @pytest.mark.parametrize(("sees", "after"), [(0.0, 0), (0.01, 26)])
 def test_a_network_that_has_stopped_learning_stops_training(sees: float, after: int, digits: Splits) -> None:
     epoch = 1 + after // 13
-    said = f"after epoch {epoch}, step 13, learning rate 0.1, the network answers '3' to every image, and has stopped"
-    with pytest.raises(Diverged, match=said):
+    message = (
+        f"after epoch {epoch}, step 13, learning rate 0.1, the network answers '3' to every image, and has stopped"
+    )
+    with pytest.raises(Diverged, match=message):
         trained(Stubborn(sees, after), digits[0], epochs=5)
 
 
