@@ -165,7 +165,7 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("data", "said"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("data", "message"), BAD.values(), ids=BAD)
 def test_a_bad_file_is_refused_in_one_line(data: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
     path.write_bytes(data)
