@@ -1,7 +1,7 @@
 """Files that are damaged in every way that comes to mind, and what the stage that reads each of them says.
 
 Run in a finished checkout of the digits, `python damage.py OUTCOMES.json`: each kind of damage is done, the stage is
-run, what it said is noted, and the file is put back. All in one process, because a stage takes seconds to import.
+run, its last line is noted, and the file is put back. All in one process, because a stage takes seconds to import.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Outcome:
 
     kind: Kind
     status: int
-    said: str  # last line
+    message: str  # last line
     has_traceback: bool
     ran_a_pickle: bool
 
@@ -322,8 +322,8 @@ def outcome_of(kind: Kind, file: Path, damage: Damage) -> Outcome:
     ran = SENTINEL.exists()
     SENTINEL.unlink(missing_ok=True)
     warning = next((line for line in lines if "warning" in line), None)
-    said = warning if kind.harmless and warning else lines[-1] if lines else ""
-    return Outcome(kind, status, said, "Traceback" in printed.getvalue(), ran)
+    message = warning if kind.harmless and warning else lines[-1] if lines else ""
+    return Outcome(kind, status, message, "Traceback" in printed.getvalue(), ran)
 
 
 def main(written: Path) -> None:

@@ -72,17 +72,17 @@ def test_images_are_counted_pair_by_pair() -> None:
 def test_two_runs_are_told_apart_or_not_in_plain_words() -> None:
     one = predictions([True] * 95 + [False] * 5)
     worse = predictions([False] * 20 + [True] * 75 + [True] + [False] * 4)
-    said = verdict([A, B], [one, worse])
-    assert said.startswith(
+    sentence = verdict([A, B], [one, worse])
+    assert sentence.startswith(
         "Of the same 100 test images a reads 20 right that b misreads, b 1 that a misreads; p < 0.001 "
     )
-    assert "\nDifference in accuracy +19.00 points (95 % interval +" in said
-    assert said.endswith(": a is better.")
+    assert "\nDifference in accuracy +19.00 points (95 % interval +" in sentence
+    assert sentence.endswith(": a is better.")
     assert verdict([B, A], [worse, one]).endswith(": a is better.")
     near = predictions([False] * 3 + [True] * 92 + [True] + [False] * 4)
-    said = verdict([A, B], [one, near])
-    assert "; p = 0.625 (McNemar's exact test)" in said
-    assert said.endswith(": not told apart by this test set.")
+    sentence = verdict([A, B], [one, near])
+    assert "; p = 0.625 (McNemar's exact test)" in sentence
+    assert sentence.endswith(": not told apart by this test set.")
 
 
 def test_other_images_and_lost_predictions_are_said() -> None:

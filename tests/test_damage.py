@@ -28,12 +28,12 @@ def test_damaged_files_are_refused_by_name_or_harmless(workspace: Checkout, tmp_
     assert len(outcomes) > 80
     wrong = []
     for outcome in outcomes:
-        kind, said = outcome["kind"], outcome["said"]
+        kind, message = outcome["kind"], outcome["message"]
         is_fine = not outcome["has_traceback"] and not outcome["ran_a_pickle"]
         if kind["harmless"]:
             is_fine = is_fine and outcome["status"] == 0
         else:
-            is_named = kind["file"] in said or (kind["file"] == "params.yaml" and "params.yaml" in said)
+            is_named = kind["file"] in message or (kind["file"] == "params.yaml" and "params.yaml" in message)
             is_fine = is_fine and outcome["status"] == 1 and is_named
         if not is_fine:
             wrong.append(outcome)

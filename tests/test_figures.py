@@ -105,11 +105,11 @@ def test_mistakes_begin_with_the_surest() -> None:
 def test_the_confusion_matrix_has_counts_and_shares() -> None:
     labels, predictions = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])
     figure = figures.confusion(labels, predictions, ["a", "b", "c"])
-    said = texts(figure)
-    assert said[0] == "2 of 6 misclassified"
-    cells = said[-12:-2]
+    drawn_texts = texts(figure)
+    assert drawn_texts[0] == "2 of 6 misclassified"
+    cells = drawn_texts[-12:-2]
     assert cells == ["1", "50.0%", "1", "50.0%", "1", "100.0%", "1", "33.3%", "2", "66.7%"]
-    assert said[-2:] == ["a read as b: 1 image, 50.0% of the label", "c read as a: 1 image, 33.3% of the label"]
+    assert drawn_texts[-2:] == ["a read as b: 1 image, 50.0% of the label", "c read as a: 1 image, 33.3% of the label"]
     (coloured,) = pixels(figure.axes[0])
     expected = torch.tensor([[0, 1 / 2, 0], [0, 0, 0], [1 / 3, 0, 0]], dtype=torch.float64)
     torch.testing.assert_close(coloured, expected)  # mistakes alone
@@ -119,10 +119,10 @@ def test_the_confusion_matrix_of_many_classes_has_every_count_and_says_what_is_w
     labels = torch.arange(60).repeat(4)
     predictions = labels.clone()
     predictions[[7, 67]] = 50
-    said = texts(figures.confusion(labels, predictions, NAMES["many"]))
-    assert said.count("4") == 59
-    assert said.count("2") == 2
-    assert said[-1] == "class 7 read as class 50: 2 images, 50.0% of the label"
+    drawn_texts = texts(figures.confusion(labels, predictions, NAMES["many"]))
+    assert drawn_texts.count("4") == 59
+    assert drawn_texts.count("2") == 2
+    assert drawn_texts[-1] == "class 7 read as class 50: 2 images, 50.0% of the label"
     none = texts(figures.confusion(labels, labels, NAMES["many"]))
     assert none[0] == "0 of 240 misclassified"
     assert not [text for text in none if "read as" in text]
@@ -133,12 +133,12 @@ def test_bars_are_what_each_class_misses() -> None:
     figure = figures.per_class(scores)
     bars = [bar.get_width() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
     assert bars == pytest.approx([2.6 * part / 0.2 for part in (0.1, 0.0, 0.02, 0.2)])
-    said = texts(figure)
-    assert said[-8:] == ["one", "1,234", "90.00%", "100.00%", "two", "20", "98.00%", "80.00%"]
+    drawn_texts = texts(figure)
+    assert drawn_texts[-8:] == ["one", "1,234", "90.00%", "100.00%", "two", "20", "98.00%", "80.00%"]
     many = [ClassScores(f"class {n}", 1.0, 1.0, 1 - n / 1000, 5) for n in range(60)]
-    said = texts(figures.per_class(many))
-    assert said[0] == "Class by class: the 30 of 60 with the least F1"
-    assert [text for text in said if text.startswith("class ")] == [f"class {n}" for n in range(59, 29, -1)]
+    drawn_texts = texts(figures.per_class(many))
+    assert drawn_texts[0] == "Class by class: the 30 of 60 with the least F1"
+    assert [text for text in drawn_texts if text.startswith("class ")] == [f"class {n}" for n in range(59, 29, -1)]
 
 
 def measured(**changes: Any) -> Scores:
@@ -194,9 +194,9 @@ def test_separation_shows_every_class_where_its_images_lie(names: str) -> None:
     predictions[labels == 1] = 0
     model = models.build("mlp", (1, 6, 5), len(classes), {"hidden": [12]})
     (axes,) = figures.separation(model, split, predictions).axes
-    said = texts(axes.figure)  # type: ignore[arg-type]
-    assert said[0] == "1,000 test images as the last dense layer is given them, 12 values each"
-    counts = [re.search(r"\n(\d+) images, (\d+) ✗$", text) for text in said]
+    drawn_texts = texts(axes.figure)  # type: ignore[arg-type]
+    assert drawn_texts[0] == "1,000 test images as the last dense layer is given them, 12 values each"
+    counts = [re.search(r"\n(\d+) images, (\d+) ✗$", text) for text in drawn_texts]
     found = [(int(count[1]), int(count[2])) for count in counts if count]
     assert len(found) == len(classes)
     assert sum(images for images, _ in found) == 1000

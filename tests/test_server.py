@@ -417,11 +417,13 @@ BAD_INPUT = [
 assert BAD_INPUT
 
 
-@pytest.mark.parametrize(("body", "kind", "query", "status", "said"), BAD_INPUT, ids=[item[-1] for item in BAD_INPUT])
+@pytest.mark.parametrize(
+    ("body", "kind", "query", "status", "message"), BAD_INPUT, ids=[item[-1] for item in BAD_INPUT]
+)
 def test_bad_input_is_refused_in_one_line(
-    server: Server, body: bytes, kind: str, query: str, status: int, said: str
+    server: Server, body: bytes, kind: str, query: str, status: int, message: str
 ) -> None:
-    assert said in server.refuses(body, kind, query, status)
+    assert message in server.refuses(body, kind, query, status)
 
 
 def test_other_places_and_methods(server: Server) -> None:
@@ -525,13 +527,13 @@ def test_it_finishes_what_is_under_way_and_ends(
 def test_a_port_that_is_taken(serving: Checkout) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        said = serving.mnistflow("serve", *FAST, "--port", str(port), status=1)
-    assert f"mnistflow: port {port} of 127.0.0.1 is taken" in said
-    assert "Traceback" not in said
+        message = serving.mnistflow("serve", *FAST, "--port", str(port), status=1)
+    assert f"mnistflow: port {port} of 127.0.0.1 is taken" in message
+    assert "Traceback" not in message
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--host", "no.such.host.example", *FAST), "cannot serve on --host no.such.host.example"),
         (("--port", "70000", *FAST), "70000"),
@@ -541,9 +543,9 @@ def test_a_port_that_is_taken(serving: Checkout) -> None:
         (("--recorded", "2"), "no complete run is recorded in sqlite:///"),
     ],
 )
-def test_what_it_cannot_do_it_says_in_one_line(serving: Checkout, arguments: tuple[str, ...], said: str) -> None:
+def test_what_it_cannot_do_it_says_in_one_line(serving: Checkout, arguments: tuple[str, ...], message: str) -> None:
     output = serving.mnistflow("serve", *arguments, status=None)
-    assert said in output
+    assert message in output
     assert "Traceback" not in output
 
 
@@ -888,8 +890,8 @@ def test_pixels_of_a_request_are_limited_as_a_whole(network: Predictor) -> None:
     black = file_of_picture(np.zeros((100, 100), np.uint8))
     limits = Limits(pixels=10_000, all_pixels=25_000)
     assert explained(network, limits, black, black)[0] == 200
-    status, said = explained(network, limits, black, black, black)
-    assert status == 413 and "more than the 25,000 pixels that are allowed in one request" in said
+    status, message = explained(network, limits, black, black, black)
+    assert status == 413 and "more than the 25,000 pixels that are allowed in one request" in message
 
 
 def test_pictures_are_held_one_after_the_other(network: Predictor) -> None:
@@ -911,23 +913,23 @@ def test_pictures_are_held_one_after_the_other(network: Predictor) -> None:
 def test_digits_of_a_request_are_limited_as_a_whole(network: Predictor, written: tuple[Images, list[str]]) -> None:
     seven = file_of(written[0][0])
     assert explained(network, Limits(digits=2), *[seven] * 2)[0] == 200
-    status, said = explained(network, Limits(digits=2), *[seven] * 3)
-    assert status == 413 and "more than the 2 digits that are read in one request" in said
+    status, message = explained(network, Limits(digits=2), *[seven] * 3)
+    assert status == 413 and "more than the 2 digits that are read in one request" in message
 
 
 def test_the_length_of_an_answer_is_limited(network: Predictor, written: tuple[Images, list[str]]) -> None:
     seven, limits = file_of(written[0][0]), Limits(answer=15_000)
     assert explained(network, limits, *[seven] * 9)[0] == 200
-    status, said = explained(network, limits, *[seven] * 9, explain=True)
-    assert status == 413 and "longer than the 15,000 bytes that are allowed" in said
+    status, message = explained(network, limits, *[seven] * 9, explain=True)
+    assert status == 413 and "longer than the 15,000 bytes that are allowed" in message
     status, answer = explained(network, limits, *[seven] * 3, explain=True)
     assert status == 200 and len(answer) <= 15_000
 
 
 def test_processor_time_of_a_request_is_limited(network: Predictor) -> None:
     black = file_of_picture(np.zeros((1000, 1000), np.uint8))
-    status, said = explained(network, Limits(cpu_seconds=0.001), *[black] * 3)
-    assert status == 413 and "0.001 seconds of processor time" in said
+    status, message = explained(network, Limits(cpu_seconds=0.001), *[black] * 3)
+    assert status == 413 and "0.001 seconds of processor time" in message
 
 
 @contextlib.contextmanager

@@ -99,7 +99,7 @@ def test_a_stage_that_is_done_is_not_interrupted_any_more(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "said"),
+    ("name", "line", "message"),
     [
         (
             "train",
@@ -114,9 +114,9 @@ def test_a_stage_that_is_done_is_not_interrupted_any_more(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_a_memory_that_is_full_says_which_param_to_lower(name: str, line: str, said: str, tmp_path: Path) -> None:
+def test_a_memory_that_is_full_says_which_param_to_lower(name: str, line: str, message: str, tmp_path: Path) -> None:
     output = Checkout(tmp_path).run(*script(tmp_path, name, line), status=1)
-    assert re.search(f"^{said}", output.splitlines()[-1])
+    assert re.search(f"^{message}", output.splitlines()[-1])
     assert "Traceback" not in output
 
 
