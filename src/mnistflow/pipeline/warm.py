@@ -33,8 +33,9 @@ from pathlib import Path
 __all__ = ["hand_over", "process_for", "start", "started"]
 
 NAME = "MNISTFLOW_WARM"  # in the environment of a stage of a study: the name of the process
-PACKAGES = (  # in the order in which the stages need them: the first may fork before the last is there
-    "numpy", "torch", "safetensors.torch", "pydantic", "yaml", "filelock", "tqdm", "PIL.Image",
+# In the order in which stages need them: a script that comes early is forked before the last is there.
+PACKAGES = ("numpy", "torch", "safetensors.torch", "pydantic", "yaml", "filelock", "tqdm", "PIL.Image")
+LATER_PACKAGES = (  # once a script has come; where `check` refuses, or nothing but it runs, none does
     "torch._dynamo",  # by every optimizer
     "mlflow", "mlflow.entities", "mlflow.store.tracking.sqlalchemy_store", "mlflow.pyfunc", "matplotlib.figure",
     "matplotlib.backends.backend_agg", "matplotlib.font_manager", "onnx", "onnxscript", "onnxruntime",
@@ -184,7 +185,7 @@ def _serve(file: int, owner: int) -> None:
         death = os.pidfd_open(owner)
         os.environ["MPLBACKEND"] = "agg"
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        missing = list(PACKAGES)
+        missing, later = list(PACKAGES), list(LATER_PACKAGES)
         running: dict[int, tuple[int, socket.socket]] = {}  # by the descriptor of its death: a child, and who waits
         owners = [death]
         while owners or running:
@@ -193,13 +194,14 @@ def _serve(file: int, owner: int) -> None:
             ready, _, _ = select.select([*owners, *listening, *running, *connections], [], [], 0 if missing else None)
             for source in ready:
                 if source == death:
-                    owners, missing = [], []
+                    owners, missing, later = [], [], []
                 elif source == listener.fileno():
                     connection, _ = listener.accept()
                     if not _is_ours(connection):
                         connection.close()
                     elif started_child := _start(connection, [listener, *(waiting for _, waiting in running.values())]):
                         running[os.pidfd_open(started_child)] = (started_child, connection)
+                        missing, later = missing + later, []
                 elif source in running:
                     _ended(source, *running.pop(source))
                 elif connections[source] in running:  # who waited has died, or said more than there is to say
