@@ -139,7 +139,8 @@ REQUIRED = [
     for leaf in flattened(DOCUMENT)
     if not leaf.startswith(("datasets.", "models.")) and leaf.rpartition(".")[0] in ("", "preprocess", "train", "plot")
 ]
-for _since in ("train.checkpoint_every", "train.cuda_graph", "plot.background"):  # files from before they were there are read as well
+# Files from before these were there are read as well.
+for _since in ("train.checkpoint_every", "train.cuda_graph", "plot.background"):
     REQUIRED.remove(_since)
 assert len(REQUIRED) > 8
 
