@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import ROOT
 
 from mnistflow.pipeline import warm
@@ -95,6 +96,28 @@ def test_it_ends_here_as_it_ends_there(
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == status
     assert printed.endswith(output)
+
+
+IMPORTS = """
+import importlib, torch
+from mnistflow.pipeline.warm import LATER_PACKAGES, PACKAGES
+asked = []
+for owner, name in [(torch.cuda, "is_available"), (torch.cuda, "device_count"), (torch._C, "_cuda_getDeviceCount")]:
+    assert hasattr(owner, name)
+    setattr(owner, name, lambda *_, name=name: asked.append(name) or 0)
+for name in PACKAGES + LATER_PACKAGES:
+    importlib.import_module(name)
+print(asked)
+torch.cuda.device_count()
+print(asked)
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch._C, "_cuda_getDeviceCount"), reason="this PyTorch is built without CUDA")
+def test_no_import_asks_for_a_gpu_which_no_fork_could_use_then() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    output = subprocess.check_output([sys.executable, "-c", IMPORTS], env=environment, text=True)
+    assert output.splitlines() == ["[]", "['device_count']"]
 
 
 WAITS = """
