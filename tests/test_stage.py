@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Checkout
 
+from mnistflow.pipeline.stage import Interrupted, stoppable
+
 
 @pytest.mark.parametrize("stage", ["check", "download"])
 def test_a_stage_explains_itself(stage: str, clean: Checkout) -> None:
@@ -123,3 +125,13 @@ def test_a_memory_that_is_full_says_which_param_to_lower(name: str, line: str, m
 def test_a_defect_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
     command = script(tmp_path, "broken", "assert False, 'ours'")
     assert "Traceback" in Checkout(tmp_path).run(*command, status=1)
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+def test_after_a_first_signal_only_ctrl_c_does_not_wait(first: signal.Signals) -> None:
+    with stoppable() as stop:
+        signal.raise_signal(first)
+        signal.raise_signal(signal.SIGTERM)  # as when DVC dies before its stage has left a checkpoint
+        assert stop.number == first
+        with pytest.raises(Interrupted):
+            signal.raise_signal(signal.SIGINT)

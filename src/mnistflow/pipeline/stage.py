@@ -143,13 +143,16 @@ def run(main: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Let the block end where it is ready to: a signal is only noted, a second one ends it anyway."""
+    """Let the block end where it is ready to: a signal is only noted, and a Ctrl-C after it ends the block anyway.
+
+    A SIGTERM after it does not: it comes by itself when the DVC that Ctrl-C has reached as well dies first.
+    """
     stop = Stop()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if stop.is_asked:
+        if stop.is_asked and number == signal.SIGINT:
             _interrupt(number, frame)
-        stop.number = number
+        stop.number = stop.number or number
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:
