@@ -104,8 +104,8 @@ def killed(checkout: Checkout, kills: int) -> list[str]:
         )
         (checkout.folder / "params.yaml").write_text(text, encoding="utf-8")
         tried = list(killed_until_done(checkout, "train", kills, seed=0))[1:]
-        went_on = sum("train: resumes" in attempt.output for attempt in tried)
-        lines.append(f"| training {model} | {kills} | {thirds(kills)} | {went_on} of {kills} | the same bytes |")
+        resumed = sum("train: resumes" in attempt.output for attempt in tried)
+        lines.append(f"| training {model} | {kills} | {thirds(kills)} | {resumed} of {kills} | the same bytes |")
     (checkout.folder / "params.yaml").write_text(params, encoding="utf-8")
     checkout.dvc("repro")
     for stage in tqdm(["download", "preprocess", "evaluate", "plot"], desc="other stages", unit="stage"):

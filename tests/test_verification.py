@@ -37,17 +37,8 @@ def test_the_first_difference_is_named(workspace: Checkout) -> None:
 def test_the_same_is_the_same(finished: Checkout) -> None:
     lock = finished.folder / "dvc.lock"
     compared = compare(lock, lock)
-    assert {compared_output.stage for compared_output in compared} == {
-        "download",
-        "preprocess",
-        "train",
-        "evaluate",
-        "plot",
-    }
-    assert all(
-        compared_output.is_same and compared_output.from_the_same and compared_output.one
-        for compared_output in compared
-    )
+    assert {entry.stage for entry in compared} == {"download", "preprocess", "train", "evaluate", "plot"}
+    assert all(entry.is_same and entry.from_the_same and entry.one for entry in compared)
 
 
 def test_a_lock_of_other_code_is_refused(workspace: Checkout, tmp_path: Path) -> None:
