@@ -30,6 +30,7 @@ from mnistflow.core.tensors import Split
 from mnistflow.data import datasets, preprocessing
 from mnistflow.data.datasets.mnist import SHA256
 from mnistflow.export import formats
+from mnistflow.pipeline import warm
 from mnistflow.tracking.relocation import relocate
 from mnistflow.training.assembly import assemble
 from mnistflow.training.history import Epoch
@@ -41,6 +42,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 Splits = tuple[Split, Split, Split]
 
+STARTED: list[object] = []  # processes that end with the session
+COMMAND = str(Path(__file__).with_name("command.py"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -111,8 +114,20 @@ def mnist_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return here / "MNIST" / "raw"
 
 
+def _session() -> int:
+    """The process of the test session, which starts those of xdist."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+
+
 class Checkout:
-    """A git checkout of this project, with its working-tree state, in a folder of its own."""
+    """A git checkout of this project, with its working-tree state, in a folder of its own.
+
+    Its stages, and the commands of :meth:`mnistflow`, are forked from one process that has imported what they need, as
+    the stages of a study are. Where ``shares_imports`` is false, they are not: for tests of what happens while they
+    import, or of an environment that decides how.
+    """
+
+    shares_imports = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -126,6 +141,8 @@ class Checkout:
             "GIT_COMMITTER_NAME": "test",
             "GIT_COMMITTER_EMAIL": "test@example.org",
         }
+        if self.shares_imports:
+            self.environment[warm.NAME] = warm.name_of(_session())
 
     def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
         """Run a command there and return what it printed; its exit status must be as given (None: any but 0)."""
@@ -148,7 +165,7 @@ class Checkout:
         return self.run("dvc", *arguments, status=status, **environment)
 
     def mnistflow(self, *arguments: str, status: int | None = 0) -> str:
-        return self.run(sys.executable, "-m", "mnistflow", *arguments, status=status, PYTHONPATH="src")
+        return self.run(sys.executable, COMMAND, *arguments, status=status)
 
     def git(self, *arguments: str) -> str:
         return self.run("git", *arguments)
@@ -259,6 +276,7 @@ def made_once(folder: Path, make: Callable[[Checkout], None]) -> Checkout:
 @pytest.fixture(scope="session")
 def clean(shared: Path) -> Checkout:
     """A fresh checkout, nothing run in it; digits for two epochs, so that a run takes seconds. Not to be changed."""
+    Checkout.shares_imports = True
     return made_once(shared / "clean", _bring_clean)
 
 
@@ -274,6 +292,7 @@ def _bring_clean(checkout: Checkout) -> None:
         if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
             (checkout.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, checkout.folder / name)
+    STARTED.append(warm.start(_session(), checkout.environment))
     checkout.replace("params.yaml", "dataset: mnist", "dataset: digits")
     checkout.replace("params.yaml", "epochs: 6", "epochs: 2")
     checkout.replace("params.yaml", "dpi: 110", "dpi: 50")

@@ -20,6 +20,7 @@ from mnistflow.config.paths import Paths
 from mnistflow.core.files import read_csv, read_json, read_yaml
 from mnistflow.core.tensors import read_split, read_tensors
 from mnistflow.models import load
+from mnistflow.pipeline import warm
 
 HANGS = 300  # seconds after which a process that should have ended counts as hanging, however slow the machine
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -101,11 +102,15 @@ def assert_whole(checkout: Checkout) -> None:
 
 
 def start(checkout: Checkout, command: Sequence[str]) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own; what it prints comes line by line."""
+    """Start a command in a process group of its own; what it prints comes line by line.
+
+    It imports what it needs itself, so that a signal may come while it does.
+    """
+    environment = {name: value for name, value in checkout.environment.items() if name != warm.NAME}
     return subprocess.Popen(
         command,
         cwd=checkout.folder,
-        env={**checkout.environment, "PYTHONUNBUFFERED": "1"},
+        env={**environment, "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -20,6 +20,12 @@ from mlflow import MlflowClient
 Mounted = Callable[[Path, str], Callable[[], None]]
 
 
+@pytest.fixture(autouse=True)
+def own_imports(clean: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is around a process is there when it starts, and so do the stages."""
+    monkeypatch.setattr(Checkout, "shares_imports", False)
+
+
 def interrupted(checkout: Checkout) -> dict[str, str]:
     """Train in twelve epochs, once to the end and once until after the second; what the whole training leaves."""
     checkout.replace("params.yaml", "epochs: 2", "epochs: 12")

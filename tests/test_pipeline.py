@@ -290,7 +290,11 @@ HOSTILE = {
 }
 
 
-def test_every_stage_makes_the_same_bytes_in_a_hostile_environment(workspace: Checkout, tmp_path: Path) -> None:
+def test_every_stage_makes_the_same_bytes_in_a_hostile_environment(
+    untracked: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkout, "shares_imports", False)
+    workspace = untracked.copy(tmp_path / "checkout")
     settings = tmp_path / "matplotlib"
     settings.mkdir()
     for folder in (settings, workspace.folder):

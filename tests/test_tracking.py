@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Checkout, answering, free_port
+from conftest import COMMAND, Checkout, answering, free_port
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -34,7 +34,7 @@ from mnistflow.core.tensors import read_split
 from mnistflow.reports.report import FIGURES
 from mnistflow.tracking.store import keep_ui_port, link, without_passwords
 
-TRACK = (sys.executable, "-m", "mnistflow", "track")
+TRACK = (sys.executable, COMMAND, "track")
 
 
 def runs_of(
@@ -209,8 +209,9 @@ def rows_in(store: Path, query: str) -> int:
 
 
 def test_a_server_that_dies_while_a_network_trains_loses_nothing(
-    clean: Checkout, finished: Checkout, tmp_path: Path
+    clean: Checkout, finished: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Checkout, "shares_imports", False)  # that all is done in another time zone
     checkout, port = clean.copy(tmp_path / "checkout"), free_port()
     (checkout.folder / "src" / "mnistflow" / "__pycache__").mkdir(exist_ok=True)  # no part of a result
     uri, store = f"http://127.0.0.1:{port}", tmp_path / "server"
@@ -407,7 +408,8 @@ def test_a_process_killed_while_it_exports_leaves_one_model(recorded: Checkout, 
     recorded.environment["MLFLOW_TRACKING_URI"] = uri = f"sqlite:///{tmp_path / 'new.db'}"
     for place in ("logged_models", "artifacts"):  # killed once the model is there, and once its files are
         environment = {**recorded.environment, "PYTHONPATH": "src"}
-        with subprocess.Popen(TRACK, cwd=recorded.folder, env=environment, stdout=DEVNULL, stderr=DEVNULL) as process:
+        track = (sys.executable, "-m", "mnistflow", "track")
+        with subprocess.Popen(track, cwd=recorded.folder, env=environment, stdout=DEVNULL, stderr=DEVNULL) as process:
             while process.poll() is None:
                 if place == "logged_models" and rows_in(tmp_path / "new.db", "SELECT 1 FROM logged_models"):
                     break

@@ -30,7 +30,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["hand_over", "process_for", "start", "started"]
+__all__ = ["hand_over", "name_of", "process_for", "start", "started"]
 
 NAME = "MNISTFLOW_WARM"  # in the environment of a stage of a study: the name of the process
 # In the order in which stages need them: a script that comes early is forked before the last is there.
@@ -67,15 +67,25 @@ def started(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
         process.wait()
 
 
-def start(dvc: int) -> None:
-    """Start such a process for the stages that a DVC will start; it ends with DVC.
+def start(owner: int, environment: Mapping[str, str] = os.environ) -> subprocess.Popen[bytes] | None:
+    """Start such a process for the stages that another process will start; it ends with that one.
 
     Args:
-        dvc: the process of DVC.
+        owner: the number of the other process: DVC.
+        environment: of the process. What packages read when they are imported holds for all stages.
+
+    Returns:
+        The process; None where there cannot be one, or stages are led to another one.
     """
     if sys.platform == "linux" and NAME not in os.environ:
         with contextlib.suppress(OSError):  # no memory for it, or the name is taken: the stages start by themselves
-            _process(_name(dvc), dvc, os.environ)
+            return _process(name_of(owner), owner, environment)
+    return None
+
+
+def name_of(owner: int) -> str:
+    """The name of what :func:`start` starts; an owner's number is its own only within its namespace (its container)."""
+    return f"of-{Path('/proc/self/ns/pid').stat().st_ino}-{owner}"
 
 
 def process_for(dvc: int | None) -> socket.socket | None:
@@ -84,7 +94,7 @@ def process_for(dvc: int | None) -> socket.socket | None:
     Args:
         dvc: the process of the DVC that has started the stage.
     """
-    name = os.environ.get(NAME) or (None if dvc is None else _name(dvc))
+    name = os.environ.get(NAME) or (None if dvc is None else name_of(dvc))
     if name is None or sys.platform != "linux":
         return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -117,11 +127,6 @@ def _process(name: str, owner: int, environment: Mapping[str, str]) -> subproces
             pass_fds=[file],
             start_new_session=True,
         )
-
-
-def _name(dvc: int) -> str:
-    """Of the process for the stages of a DVC, whose number is its own only within its namespace (its container)."""
-    return f"dvc-{Path('/proc/self/ns/pid').stat().st_ino}-{dvc}"
 
 
 def _address(name: str) -> str:
