@@ -42,6 +42,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 Splits = tuple[Split, Split, Split]
 
+OWN_IMPORTS = {warm.NAME: ""}  # in an environment that decides how a process imports, or while it does
 STARTED: list[object] = []  # processes that end with the session
 COMMAND = str(Path(__file__).with_name("command.py"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -123,11 +124,8 @@ class Checkout:
     """A git checkout of this project, with its working-tree state, in a folder of its own.
 
     Its stages, and the commands of :meth:`mnistflow`, are forked from one process that has imported what they need, as
-    the stages of a study are. Where ``shares_imports`` is false, they are not: for tests of what happens while they
-    import, or of an environment that decides how.
+    the stages of a study are; but for those that run with :data:`OWN_IMPORTS`.
     """
-
-    shares_imports = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -140,9 +138,8 @@ class Checkout:
             "GIT_AUTHOR_EMAIL": "test@example.org",
             "GIT_COMMITTER_NAME": "test",
             "GIT_COMMITTER_EMAIL": "test@example.org",
+            warm.NAME: warm.name_of(_session()),
         }
-        if self.shares_imports:
-            self.environment[warm.NAME] = warm.name_of(_session())
 
     def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
         """Run a command there and return what it printed; its exit status must be as given (None: any but 0)."""
@@ -276,7 +273,6 @@ def made_once(folder: Path, make: Callable[[Checkout], None]) -> Checkout:
 @pytest.fixture(scope="session")
 def clean(shared: Path) -> Checkout:
     """A fresh checkout, nothing run in it; digits for two epochs, so that a run takes seconds. Not to be changed."""
-    Checkout.shares_imports = True
     return made_once(shared / "clean", _bring_clean)
 
 

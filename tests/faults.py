@@ -102,15 +102,11 @@ def assert_whole(checkout: Checkout) -> None:
 
 
 def start(checkout: Checkout, command: Sequence[str]) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own; what it prints comes line by line.
-
-    It imports what it needs itself, so that a signal may come while it does.
-    """
-    environment = {name: value for name, value in checkout.environment.items() if name != warm.NAME}
+    """Start a command in a process group of its own; what it prints comes line by line."""
     return subprocess.Popen(
         command,
         cwd=checkout.folder,
-        env={**environment, "PYTHONUNBUFFERED": "1"},
+        env={**checkout.environment, "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -151,7 +147,8 @@ def attempt(
 
 
 def stage_command(stage: str) -> list[str]:
-    return [sys.executable, f"stages/{stage}.py"]
+    """A stage that imports what it needs by itself, so that a signal may come while it does."""
+    return ["env", f"--unset={warm.NAME}", sys.executable, f"stages/{stage}.py"]
 
 
 def killed_until_done(checkout: Checkout, stage: str, kills: int, seed: int) -> Iterator[Attempt]:

@@ -14,7 +14,6 @@ from conftest import ROOT, Checkout
 from faults import attempt, stage_command
 
 from mnistflow.data.datasets.mnist import SHA256
-from mnistflow.pipeline import warm
 
 
 def test_damaged_files_are_refused_by_name_or_harmless(workspace: Checkout, tmp_path: Path) -> None:
@@ -23,9 +22,8 @@ def test_damaged_files_are_refused_by_name_or_harmless(workspace: Checkout, tmp_
         shutil.copytree(raw, workspace.folder / "data" / "raw" / "mnist")
     workspace.replace("params.yaml", "epochs: 2", "epochs: 3")
     assert attempt(workspace, stage_command("train"), begins="epoch 1/3", kill=signal.SIGTERM).status == 143
-    del workspace.environment[warm.NAME]  # the stages run in the process of damage.py
     written = tmp_path / "outcomes.json"
-    workspace.run(sys.executable, str(ROOT / "tests" / "damage.py"), str(written))
+    workspace.run(sys.executable, str(ROOT / "tests" / "damage.py"), str(written), MNISTFLOW_WARM="")
     outcomes = json.loads(written.read_text(encoding="utf-8"))
     assert len(outcomes) > 80
     wrong = []

@@ -13,24 +13,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Checkout, lacking
+from conftest import OWN_IMPORTS, Checkout, lacking
 from faults import HANGS, assert_whole, attempt, digests, remove_outputs, stage_command, start, until
 from mlflow import MlflowClient
 
 Mounted = Callable[[Path, str], Callable[[], None]]
 
 
-@pytest.fixture(autouse=True)
-def own_imports(clean: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is around a process is there when it starts, and so do the stages."""
-    monkeypatch.setattr(Checkout, "shares_imports", False)
-
-
 def interrupted(checkout: Checkout) -> dict[str, str]:
     """Train in twelve epochs, once to the end and once until after the second; what the whole training leaves."""
     checkout.replace("params.yaml", "epochs: 2", "epochs: 12")
     remove_outputs(checkout, "train")
-    checkout.run(*stage_command("train"))
+    checkout.run(sys.executable, "stages/train.py")
     expected = digests(checkout, "train")
     remove_outputs(checkout, "train")
     tried = attempt(checkout, stage_command("train"), begins="epoch 2/12", kill=signal.SIGTERM)
@@ -125,7 +119,7 @@ def test_a_clock_that_goes_back_changes_no_result(workspace: Checkout, finished:
     until(process, "epoch 1/3")
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=HANGS)
-    output = recorded.run(*earlier, "dvc", "repro")
+    output = recorded.run(*earlier, "dvc", "repro", MNISTFLOW_WARM="")
     assert "tracking: warning" not in output
     assert recorded.dvc("status").strip() == "Data and pipelines are up to date."
     client = MlflowClient(f"sqlite:///{recorded.folder / 'mlflow.db'}")
@@ -143,7 +137,7 @@ def test_a_checkpoint_of_another_pytorch_is_not_resumed(workspace: Checkout, tmp
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n", encoding="utf-8")
     output = workspace.run(*stage_command("train"), PYTHONPATH=str(tmp_path))
     assert "resumes" not in output
-    output = workspace.run(*stage_command("train"))  # that of this one is still there
+    output = workspace.run(sys.executable, "stages/train.py")  # that of this one is still there
     assert "train: resumes after the end of epoch 2" in output
     assert digests(workspace, "train") == expected
 
@@ -173,7 +167,7 @@ def somebody(open_folder: Path) -> list[str]:
 def test_another_user_changes_nothing(finished: Checkout, open_folder: Path, somebody: list[str]) -> None:
     checkout = finished.copy(open_folder / "checkout")
     before = {path: path.lstat().st_mtime_ns for path in checkout.folder.rglob("*") if path.is_file()}
-    home = {"HOME": str(open_folder), "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1"}
+    home = {"HOME": str(open_folder), "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1", **OWN_IMPORTS}
     for command in (
         ["dvc", "repro"],
         [sys.executable, "-m", "mnistflow", "track", "--all"],
@@ -195,7 +189,7 @@ runpy.run_path("stages/train.py", run_name="__main__")
 
 def test_two_users_of_one_group_share_checkpoints(untracked: Checkout, open_folder: Path, somebody: list[str]) -> None:
     checkout = untracked.copy(open_folder / "checkout")
-    checkout.environment["HOME"] = str(open_folder)
+    checkout.environment |= {"HOME": str(open_folder), **OWN_IMPORTS}
     checkout.run("chgrp", "-R", str(SOMEBODY), ".")
     checkout.run("chmod", "-R", "g+rwXs", ".")
     kept = checkout.folder / ".mnistflow" / "checkpoints"

@@ -558,8 +558,8 @@ lines.linewidth: 7
 """
 
 
-@pytest.mark.parametrize("place", ["configuration", "folder"])
-def test_the_bytes_are_the_same_in_every_process(place: str, tmp_path: Path) -> None:
+def test_the_bytes_are_the_same_in_every_process(tmp_path: Path) -> None:
+    """Whether a user's settings are nowhere, in Matplotlib's own folder, or in the folder that it runs in."""
     program = f"""
 import sys
 sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT / "tests")!r}]
@@ -573,19 +573,24 @@ for look in figures.PALETTES:
     for name, figure in drawn.items():
         figures.save(figure, Path(sys.argv[1], look + "-" + name), 50)
 """
-    for name in ("one", "two"):
-        environment = {"HOME": str(tmp_path / "home" / name), "PATH": os.environ["PATH"]}
-        (tmp_path / name).mkdir()
-        if name == "two":
-            settings = tmp_path / "matplotlib" / "matplotlibrc"
-            settings.parent.mkdir()
-            settings.write_text(MATPLOTLIBRC, encoding="utf-8")
-            environment |= HOSTILE | ({"MPLCONFIGDIR": str(settings.parent)} if place == "configuration" else {})
-        folder = tmp_path / "matplotlib" if (name, place) == ("two", "folder") else tmp_path
-        subprocess.run([sys.executable, "-c", program, str(tmp_path / name)], env=environment, cwd=folder, check=True)
-    one, two = ({file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} for name in ("one", "two"))
-    assert {f"{look}-{name}" for look in figures.PALETTES for name in FIGURES} < one.keys()
-    assert one == two
+    settings = tmp_path / "matplotlib" / "matplotlibrc"
+    settings.parent.mkdir()
+    settings.write_text(MATPLOTLIBRC, encoding="utf-8")
+    drawn: dict[str, dict[str, bytes]] = {}
+    for place in ("nowhere", "configuration", "folder"):
+        environment = {"HOME": str(tmp_path / "home" / place), "PATH": os.environ["PATH"]}
+        if place != "nowhere":
+            environment |= HOSTILE
+        if place == "configuration":
+            environment["MPLCONFIGDIR"] = str(settings.parent)
+        folder = settings.parent if place == "folder" else tmp_path
+        output = tmp_path / place
+        output.mkdir()
+        subprocess.run([sys.executable, "-c", program, str(output)], env=environment, cwd=folder, check=True)
+        drawn[place] = {file.name: file.read_bytes() for file in output.iterdir()}
+    assert {f"{look}-{name}" for look in figures.PALETTES for name in FIGURES} < drawn["nowhere"].keys()
+    assert drawn["configuration"] == drawn["nowhere"]
+    assert drawn["folder"] == drawn["nowhere"]
 
 
 def test_names_are_not_read_as_formulas(tmp_path: Path) -> None:

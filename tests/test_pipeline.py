@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
-from conftest import ROOT, Checkout, answering, free_port
+from conftest import OWN_IMPORTS, ROOT, Checkout, answering, free_port
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image, ImageDraw
@@ -290,17 +290,13 @@ HOSTILE = {
 }
 
 
-def test_every_stage_makes_the_same_bytes_in_a_hostile_environment(
-    untracked: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Checkout, "shares_imports", False)
-    workspace = untracked.copy(tmp_path / "checkout")
+def test_every_stage_makes_the_same_bytes_in_a_hostile_environment(workspace: Checkout, tmp_path: Path) -> None:
     settings = tmp_path / "matplotlib"
     settings.mkdir()
     for folder in (settings, workspace.folder):
         (folder / "matplotlibrc").write_text("font.family: serif\nsavefig.bbox: tight\nsavefig.facecolor: pink\n")
     before, lock = state(workspace), workspace.read("dvc.lock")
-    workspace.environment |= {**HOSTILE, "MPLCONFIGDIR": str(settings), "HOME": str(tmp_path)}
+    workspace.environment |= {**OWN_IMPORTS, **HOSTILE, "MPLCONFIGDIR": str(settings), "HOME": str(tmp_path)}
     output = workspace.run("sh", "-c", "umask 077 && dvc repro --force")
     assert set(ran(output)) == set(STAGES)
     assert workspace.read("dvc.lock") == lock

@@ -209,9 +209,8 @@ def rows_in(store: Path, query: str) -> int:
 
 
 def test_a_server_that_dies_while_a_network_trains_loses_nothing(
-    clean: Checkout, finished: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clean: Checkout, finished: Checkout, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(Checkout, "shares_imports", False)  # that all is done in another time zone
     checkout, port = clean.copy(tmp_path / "checkout"), free_port()
     (checkout.folder / "src" / "mnistflow" / "__pycache__").mkdir(exist_ok=True)  # no part of a result
     uri, store = f"http://127.0.0.1:{port}", tmp_path / "server"
