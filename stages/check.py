@@ -1,14 +1,8 @@
 """Refuse every mistake in params.yaml, before DVC deletes or runs anything else."""
 
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-from mnistflow.pipeline import stage
-
-stage.begin()
-stage.prepare_for_others()
+import runner
 
 from mnistflow.checks.problems import problems, start_weights
 from mnistflow.config.forms import ParamsError
@@ -38,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    runner.run(main)

@@ -1,15 +1,8 @@
 """Measure the trained network on the test split."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-from mnistflow.pipeline import stage
-
-stage.begin()
-
 import time
+
+import runner
 
 from mnistflow import models
 from mnistflow.config.params import load
@@ -55,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    runner.run(main)

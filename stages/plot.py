@@ -1,14 +1,6 @@
 """Draw the data, the training and the result."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-from mnistflow.pipeline import stage
-
-stage.begin()
-
+import runner
 import torch
 
 from mnistflow import figures, models, tracking
@@ -56,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    runner.run(main)

@@ -1,13 +1,6 @@
 """Turn the original files into normalised tensors: training, validation and test split."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-from mnistflow.pipeline import stage
-
-stage.begin()
+import runner
 
 from mnistflow.config.params import load
 from mnistflow.config.paths import Paths
@@ -44,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    runner.run(main)

@@ -1,17 +1,11 @@
 """Train the chosen model by the chosen recipe."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
-from mnistflow.pipeline import stage
-
-stage.begin()
-
 import math
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+import runner
 
 from mnistflow import models, tracking
 from mnistflow.config.params import load
@@ -25,6 +19,7 @@ from mnistflow.pipeline import durations
 from mnistflow.pipeline.checkpoints import Checkpoint
 from mnistflow.pipeline.code import code_digest
 from mnistflow.pipeline.progress import Display
+from mnistflow.pipeline.stage import stoppable
 from mnistflow.training import diagnostics
 from mnistflow.training.assembly import assemble
 from mnistflow.training.history import Epoch, Summary
@@ -77,7 +72,7 @@ def main() -> None:
     checkpoint = Checkpoint(fingerprint, device, params.train.checkpoint_every)
     display = Display(training.epochs, training.steps, params.train.report_every)
     with checkpoint.held(), tracking.training(params, paths, made) as record:
-        with stage.stoppable() as stop:
+        with stoppable() as stop:
             if checkpoint.restore(state):
                 display.resumed(state)
             for event in training.events():
@@ -109,4 +104,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run(main)
+    runner.run(main)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path("src").resolve()))
+    sys.path[:0] = [str(Path("src").resolve()), str(Path("stages").resolve())]
 
 import torch
 from safetensors.torch import save_file

@@ -36,7 +36,7 @@ def test_imports_of_every_form_lead_to_rooms(tmp_path: Path) -> None:
 def test_the_rooms_of_a_stage_hold_every_module_that_python_loads(stage: str) -> None:
     program = f"""
 import runpy, sys
-sys.path.insert(0, {str(ROOT / "src")!r})
+sys.path[:0] = [{str(ROOT / "src")!r}, {str(ROOT / "stages")!r}]
 runpy.run_path({str(ROOT / "stages" / f"{stage}.py")!r})
 print(*sorted(module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "mnistflow"))
 """

@@ -181,7 +181,8 @@ def test_another_user_changes_nothing(finished: Checkout, open_folder: Path, som
 
 # As `umask 002; python stages/train.py`, without a shell, which another user might not start this Python from.
 SHARING = """
-import os, runpy
+import os, runpy, sys
+sys.path.insert(0, "stages")
 os.umask(0o002)
 runpy.run_path("stages/train.py", run_name="__main__")
 """

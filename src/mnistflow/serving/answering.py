@@ -16,7 +16,7 @@ from mnistflow.recognition.answers import identified
 from mnistflow.recognition.decoding import Unreadable, decode
 from mnistflow.recognition.predictor import Identity, Predictor
 from mnistflow.recognition.reader import Box, Digit
-from mnistflow.serving.parsing import ReadOptions, Upload, parse_request, printable
+from mnistflow.serving.parsing import ReadOptions, Upload, printable
 from mnistflow.serving.schemas import Answer, Answers, Images, Layer, Limits, Model, Picture, Read, Refused
 
 __all__ = ["ModelPool"]
@@ -62,13 +62,12 @@ class ModelPool:
         finally:
             self.under_way -= 1
 
-    def answer(self, kind: str, body: bytes, options: ReadOptions) -> tuple[bytes, int]:
-        """Answer a request: the answer as JSON, and how many pictures were in it.
+    def answer(self, pictures: Sequence[Upload], options: ReadOptions) -> bytes:
+        """Answer a request, as JSON.
 
         Raises:
-            Refused: it is not as it should be, or asks for what there is not.
+            Refused: it asks for what there is not, or for more than is allowed.
         """
-        pictures, options = parse_request(kind, body, options, self.limits)
         for name in options.models:
             if name not in self.predictors:
                 raise Refused(400, f"there is no model {printable(name)!r}; there are: {', '.join(self.predictors)}")
@@ -80,7 +79,7 @@ class ModelPool:
             Answer(self.models[name], _read(self.predictors[name], pictures, sizes, digits[name], options))
             for name in chosen
         ]
-        return json.dumps(Answers(answers), default=vars, separators=(",", ":")).encode(), len(pictures)
+        return json.dumps(Answers(answers), default=vars, separators=(",", ":")).encode()
 
     def _digits(
         self, chosen: Sequence[str], pictures: Sequence[Upload], options: ReadOptions

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -24,25 +24,36 @@ from mnistflow import __version__
 from mnistflow.recognition.predictor import Predictor
 from mnistflow.serving.answering import ModelPool
 from mnistflow.serving.middleware import Counts, RequestFilter, error_response
-from mnistflow.serving.parsing import ReadOptions, printable
-from mnistflow.serving.schemas import Answers, Error, Health, Limits, Offer, Refused
+from mnistflow.serving.parsing import ReadOptions, Upload, error_line, media_type, parse_arrays, parse_form, printable
+from mnistflow.serving.schemas import Answers, ArrayRequest, Error, Health, Limits, Offer, Refused
 
 __all__ = ["app"]
 
 
-PAGES = {  # path: file of the page, and what it is
-    "/": ("draw.html", "text/html; charset=utf-8"),
-    "/docs": ("docs.html", "text/html; charset=utf-8"),
-    "/draw.js": ("draw.js", "text/javascript; charset=utf-8"),
-    "/docs.js": ("docs.js", "text/javascript; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+OWN, SWAGGER = files("mnistflow.serving") / "page", files("fastapi_offline") / "static"
+PAGES = {  # path: file of the page
+    "/": OWN / "draw.html",
+    "/docs": OWN / "docs.html",
+    "/draw.js": OWN / "draw.js",
+    "/docs.js": OWN / "docs.js",
+    "/page.css": OWN / "page.css",
+    "/icon.svg": OWN / "icon.svg",
+    "/swagger-ui.css": SWAGGER / "swagger-ui.css",
+    "/swagger-ui-bundle.js": SWAGGER / "swagger-ui-bundle.js",
+}
+MEDIA_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
 }
 
 
 CHUNK = 128 * 1024
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
 DEFAULT = Limits()
 BODIES_HELD = 16  # times the limit of one, of all requests together
 
@@ -70,10 +81,9 @@ def app(
         ValueError: a network is offered twice.
     """
     pool, counts = ModelPool(predictors, limits), Counts()
-    pages = {
-        path: (files("mnistflow.serving").joinpath("page", name).read_bytes(), kind)
-        for path, (name, kind) in PAGES.items()
-    }
+
+    async def in_thread(function: Callable[P, T], /, *arguments: P.args, **_: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool.threads, function, *arguments)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -111,8 +121,9 @@ def app(
     async def not_as_declared(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
-        where, reason = ".".join(str(part) for part in first["loc"][1:]), first["msg"]
-        return error_response(422, f"{printable(where)}: {reason}, not {printable(repr(first.get('input')))}")
+        return error_response(
+            422, f"{error_line(first['loc'][1:], first['msg'])}, not {printable(str(first['input']))}"
+        )
 
     @api.exception_handler(Exception)
     async def broken(_: Request, __: Exception) -> Response:  # the exception itself goes to the log
@@ -142,13 +153,24 @@ def app(
         with pool.admitted():
             body = await _body(request, pool)
             try:
-                answering = asyncio.get_running_loop().run_in_executor(
-                    pool.threads, pool.answer, request.headers.get("content-type", ""), body, options
-                )
-                answer, pictures = await answering
+                kind = media_type(request.headers.get("content-type", ""))
+                if kind == "application/json":
+                    pictures, options = await in_thread(parse_arrays, body, options, limits)
+                elif kind == "multipart/form-data":
+                    pictures = await parse_form(request, body, limits)
+                elif kind.startswith("image/") or kind == "application/octet-stream":
+                    pictures = [Upload(None, body)]
+                else:
+                    raise Refused(
+                        415,
+                        f"content-type is {printable(kind) or 'missing'}; send image files as multipart/form-data in "
+                        "the field `files`, one image as image/*, or arrays as application/json: "
+                        '{"images": [...]}',
+                    )
+                answer = await in_thread(pool.answer, pictures, options)
             finally:
                 pool.held -= len(body)
-        counts.pictures.inc(pictures)
+        counts.pictures.inc(len(pictures))
         return _StreamedAnswer(answer, pool)
 
     @api.get("/models", summary="What is offered")
@@ -166,15 +188,13 @@ def app(
         """Requests by path and status, how long they took, pictures read, and what the process uses."""
         return Response(exposition(counts.registry), media_type=CONTENT_TYPE_LATEST)
 
-    def page(path: str) -> None:
-        content, kind = pages[path]
-
+    def page(path: str, content: bytes, kind: str) -> None:
         @api.get(path, include_in_schema=False)
         async def show() -> Response:
             return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
 
-    for path in pages:
-        page(path)
+    for path, file in PAGES.items():
+        page(path, file.read_bytes(), MEDIA_TYPES[file.name.rpartition(".")[2]])
     allowed = frozenset(host.lower() for host in allowed_hosts)
     return RequestFilter(api, counts, None if hosts is None else allowed.union(host.lower() for host in hosts), allowed)
 
@@ -202,23 +222,7 @@ def _request_body() -> dict[str, Any]:
     """What /predict takes, for its description."""
     picture = {"type": "string", "format": "binary"}
     form = {"type": "object", "properties": {"files": {"type": "array", "items": picture}}, "required": ["files"]}
-    pixel = {"type": "integer", "minimum": 0, "maximum": 255}
-    image = {"type": "array", "items": {"type": "array", "items": pixel}}
-    arrays = {
-        "type": "object",
-        "properties": {
-            "images": {
-                "type": "array",
-                "items": image,
-                "description": "each as large as the network takes, 0: background",
-            },
-            "model": {"type": "array", "items": {"type": "string"}},
-            "explain": {"type": "boolean"},
-            "maps": {"type": "integer", "minimum": 0},
-        },
-        "required": ["images"],
-    }
-    content = {"multipart/form-data": form, "image/*": picture, "application/json": arrays}
+    content = {"multipart/form-data": form, "image/*": picture, "application/json": ArrayRequest.model_json_schema()}
     return {"required": True, "content": {kind: {"schema": schema} for kind, schema in content.items()}}
 
 

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from mnistflow.serving.parsing import printable
 
-__all__ = ["HEADERS", "HEAD_BYTES", "HEAD_TOO_LONG", "Counts", "RequestFilter", "error_json", "error_response"]
+__all__ = ["HEADERS", "HEAD_BYTES", "Counts", "RequestFilter", "error_json", "error_response"]
 
 
 HEADERS = {  # of every answer: nothing from elsewhere, nothing for elsewhere
@@ -29,9 +29,6 @@ HEADERS = {  # of every answer: nothing from elsewhere, nothing for elsewhere
 
 
 HEAD_BYTES = 16 * 1024  # of a request line with its headers
-
-
-HEAD_TOO_LONG = f"the head of the request is longer than the {HEAD_BYTES:,} bytes that are allowed"
 
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
@@ -117,7 +114,7 @@ class RequestFilter:
         headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
         host, origin = headers.get(b"host", ""), headers.get(b"origin")
         if sum(len(name) + len(value) + 4 for name, value in scope["headers"]) + len(scope["raw_path"]) > HEAD_BYTES:
-            return 431, HEAD_TOO_LONG  # the parser counts only what comes in pieces
+            return 431, f"the head of the request is longer than the {HEAD_BYTES:,} bytes that are allowed"
         try:
             if scope["path"].lower().startswith(("http://", "https://")):
                 target = urlsplit(scope["raw_path"].decode("ascii"))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
 
 from mnistflow.recognition.answers import Named
 from mnistflow.recognition.predictor import Identity
@@ -14,6 +15,7 @@ from mnistflow.recognition.predictor import Identity
 __all__ = [
     "Answer",
     "Answers",
+    "ArrayRequest",
     "Error",
     "Health",
     "Images",
@@ -43,6 +45,29 @@ class Limits:
     cpu_seconds: float = 20.0  # of processor time for one request
     waiting: int = 128  # requests for answers at once, those that are computed included
     seconds: float = 30.0  # for a client to send its request
+
+
+# Lists are validated up to the first mistake in them: a body of 16 MB may have eight million.
+Pixel = Annotated[int, Field(ge=0, le=255)]
+Row = Annotated[list[Pixel], Field(min_length=1), FailFast()]
+Image = Annotated[list[Row], Field(min_length=1), FailFast()]
+
+
+class ArrayRequest(BaseModel):
+    """Images as numbers, and how they are to be read."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    images: Annotated[
+        list[Image], Field(min_length=1, description="Of the network's size; 0 is background"), FailFast()
+    ]
+    model: Annotated[
+        list[str] | None,
+        BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+        Field(max_length=100, description="Models that are offered; default: all"),
+    ] = None
+    explain: Annotated[bool | None, Field(description="Give what the network saw of each digit")] = None
+    maps: Annotated[int, Field(ge=0, description="Give the feature maps of the digit of this number")] | None = None
 
 
 class Refused(ValueError):
