@@ -30,7 +30,7 @@ def main() -> None:
     shifts = measures.shift_accuracies(model, test, params.evaluate.max_shift, batch_size)
     robustness = measures.Robustness(result.accuracy)
     if params.evaluate.robustness:
-        robustness = measures.robustness(model, test, result.accuracy, batch_size)
+        robustness = measures.measure_robustness(model, test, result.accuracy, batch_size)
     seconds = time.perf_counter() - started
     speed = measures.speed(model, test, batch_size)
 

@@ -25,9 +25,9 @@ def main() -> None:
     history = read_csv(paths.history, numbers=("epoch", "train_loss", "val_loss", "val_accuracy"))
     steps = read_csv(paths.steps, numbers=("step", "loss", "lr"))
     scores, robustness = read_scores(paths.test_metrics), read_robustness(paths.robustness)
-    some = figures.spread(train.labels, count)
+    some = figures.pick_stratified(train.labels, count)
 
-    with tracking.completing(params, paths), figures.background(params.plot.background):
+    with tracking.record_result(params, paths), figures.background(params.plot.background):
         drawn = {
             "samples": figures.samples(train.images[some], train.labels[some], classes, "Training images"),
             "grid": figures.grid(train, validation, params.plot.first_image),

@@ -5,10 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # the library of this checkout
 
-from mnistflow.pipeline.stage import begin, prepare_for_others, run
+from mnistflow.pipeline.stage import begin, run, start_fork_server
 
 __all__ = ["run"]
 
 begin()
 if Path(sys.argv[0]).name == "check.py":  # the first stage, which imports little
-    prepare_for_others()
+    start_fork_server()

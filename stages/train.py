@@ -71,7 +71,7 @@ def main() -> None:
     history, state = training.history, training.state
     checkpoint = Checkpoint(fingerprint, device, params.train.checkpoint_every)
     display = Display(training.epochs, training.steps, params.train.report_every)
-    with checkpoint.held(), tracking.training(params, paths, made) as record:
+    with checkpoint.held(), tracking.record_training(params, paths, made) as record:
         with stoppable() as stop:
             if checkpoint.restore(state):
                 display.resumed(state)

@@ -30,7 +30,7 @@ from mnistflow.core.tensors import Split
 from mnistflow.data import datasets, preprocessing
 from mnistflow.data.datasets.mnist import SHA256
 from mnistflow.export import formats
-from mnistflow.pipeline import warm
+from mnistflow.pipeline import fork_server
 from mnistflow.tracking.relocation import relocate
 from mnistflow.training.assembly import assemble
 from mnistflow.training.history import Epoch
@@ -42,7 +42,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 Splits = tuple[Split, Split, Split]
 
-OWN_IMPORTS = {warm.NAME: ""}  # in an environment that decides how a process imports, or while it does
+STAGES = ["check", "download", "preprocess", "train", "evaluate", "plot"]
+
+OWN_IMPORTS = {fork_server.NAME: ""}  # in an environment that decides how a process imports, or while it does
 STARTED: list[object] = []  # processes that end with the session
 COMMAND = str(Path(__file__).with_name("command.py"))
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -138,7 +140,7 @@ class Checkout:
             "GIT_AUTHOR_EMAIL": "test@example.org",
             "GIT_COMMITTER_NAME": "test",
             "GIT_COMMITTER_EMAIL": "test@example.org",
-            warm.NAME: warm.name_of(_session()),
+            fork_server.NAME: fork_server.name_of(_session()),
         }
 
     def run(self, *command: str, status: int | None = 0, **environment: str) -> str:
@@ -288,7 +290,7 @@ def _bring_clean(checkout: Checkout) -> None:
         if (ROOT / name).is_file() and name != "dvc.lock" and not name.startswith("metrics/"):
             (checkout.folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, checkout.folder / name)
-    STARTED.append(warm.start(_session(), checkout.environment))
+    STARTED.append(fork_server.start(_session(), checkout.environment))
     checkout.replace("params.yaml", "dataset: mnist", "dataset: digits")
     checkout.replace("params.yaml", "epochs: 6", "epochs: 2")
     checkout.replace("params.yaml", "dpi: 110", "dpi: 50")

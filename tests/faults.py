@@ -20,7 +20,7 @@ from mnistflow.config.paths import Paths
 from mnistflow.core.files import read_csv, read_json, read_yaml
 from mnistflow.core.tensors import read_split, read_tensors
 from mnistflow.models import load
-from mnistflow.pipeline import warm
+from mnistflow.pipeline import fork_server
 
 HANGS = 300  # seconds after which a process that should have ended counts as hanging, however slow the machine
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -148,7 +148,7 @@ def attempt(
 
 def stage_command(stage: str) -> list[str]:
     """A stage that imports what it needs by itself, so that a signal may come while it does."""
-    return ["env", f"--unset={warm.NAME}", sys.executable, f"stages/{stage}.py"]
+    return ["env", f"--unset={fork_server.NAME}", sys.executable, f"stages/{stage}.py"]
 
 
 def killed_until_done(checkout: Checkout, stage: str, kills: int, seed: int) -> Iterator[Attempt]:

@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_one_line(predictor: Predictor, tmp_path: Path, n
     assert "\n" not in str(caught.value)
 
 
-def test_how_it_is_said(predictor: Predictor) -> None:
+def test_answers_as_text(predictor: Predictor) -> None:
     one = Answer("7.png", "7", 0.9, (SEVEN,))
     several = Answer("71.png", "71", 0.72, (SEVEN, ONE))
     nothing = Answer("none.png", "", None, ())

@@ -30,7 +30,7 @@ def test_an_edge_belongs_to_the_bin_below_it(confidence: float, high: float) -> 
     assert one.high == pytest.approx(high)
 
 
-def test_who_is_as_sure_as_right_has_no_calibration_error() -> None:
+def test_perfect_calibration_has_no_calibration_error() -> None:
     labels = torch.tensor([0] * 8 + [1, 2])
     found = calibration(sure(*[0.8] * 10), labels)
     assert found.ece == pytest.approx(0)

@@ -16,7 +16,7 @@ from test_tracking import runs_of
 from mnistflow.core.files import read_csv, read_json, sha256
 from mnistflow.core.tensors import read_split
 from mnistflow.export import formats
-from mnistflow.recognition.graph import kept
+from mnistflow.recognition.onnx_graph import cached_graph_path
 from mnistflow.serving import catalogue
 from mnistflow.serving.catalogue import open_predictor
 
@@ -106,7 +106,7 @@ def test_a_model_is_found_by_whatever_it_is_called(here: Checkout) -> None:
     assert len(catalogue.recorded(1)) == 1
 
     assert open_predictor(WEIGHTS).identity.name == "model.safetensors"
-    shutil.copy(kept(sha256(WEIGHTS)), "own.onnx")
+    shutil.copy(cached_graph_path(sha256(WEIGHTS)), "own.onnx")
     assert open_predictor("own.onnx").identity.weights == open_predictor(None).identity.weights
     assert catalogue.source("with-mlp").weights.read_bytes() == WEIGHTS.read_bytes()
 
@@ -114,7 +114,7 @@ def test_a_model_is_found_by_whatever_it_is_called(here: Checkout) -> None:
 def test_a_run_answers_without_pytorch_from_its_own_graph(here: Checkout, capfd: pytest.CaptureFixture[str]) -> None:
     _, one, _ = runs(here)
     weights = one.data.tags["mnistflow.weights"]
-    graph = kept(weights)
+    graph = cached_graph_path(weights)
     expected = graph.read_bytes()
     shutil.rmtree(graph.parent)
     assert open_predictor(one.info.run_id).identity.weights == weights
@@ -127,7 +127,7 @@ def test_a_run_answers_without_pytorch_from_its_own_graph(here: Checkout, capfd:
 
 def test_a_run_that_recorded_no_graph_gets_one(here: Checkout, capfd: pytest.CaptureFixture[str]) -> None:
     _, one, _ = runs(here)
-    graph = kept(one.data.tags["mnistflow.weights"])
+    graph = cached_graph_path(one.data.tags["mnistflow.weights"])
     shutil.rmtree(graph.parent)
     artifacts = Path(one.info.artifact_uri.removeprefix("file://"))
     (artifacts / "onnx").rename(artifacts / "elsewhere")  # of the checkout that this one is a copy of
@@ -142,7 +142,7 @@ def test_a_run_that_recorded_no_graph_gets_one(here: Checkout, capfd: pytest.Cap
 def test_the_graph_is_made_once_where_it_is_missing_or_damaged(
     here: Checkout, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    graph = kept(sha256(WEIGHTS))
+    graph = cached_graph_path(sha256(WEIGHTS))
     notice = f"mnistflow: making the ONNX graph of {WEIGHTS}, once\n"
     graph.unlink()
     for expected in (notice, ""):

@@ -61,7 +61,7 @@ def test_names_are_printed_in_any_encoding_and_without_control_characters(
     assert "lenet5 \\xb7 default on digits" in shown("show")
 
 
-def test_whoever_has_seen_enough_gets_no_complaint(clean: Checkout) -> None:
+def test_broken_pipe_exits_quietly(clean: Checkout) -> None:
     environment = {**clean.environment, "PYTHONPATH": "src"}
     with Popen((*COMMAND, "study", "list"), cwd=clean.folder, env=environment, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdout is not None

@@ -5,11 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Checkout
+from conftest import ROOT, STAGES, Checkout
 
 from mnistflow.pipeline.code import OBSERVERS, PACKAGE, code_digest, imported_rooms, rooms
-
-STAGES = ["check", "download", "preprocess", "train", "evaluate", "plot"]
 
 
 def names(script: Path) -> set[str]:

@@ -59,7 +59,7 @@ def test_what_is_written_answers_as_the_weights(form: str, source: Source, paths
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_whole_numbers_are_judged_on_validation(source: Source, paths: Paths, digits: Splits, tmp_path: Path) -> None:
+def test_int8_is_judged_on_validation(source: Source, paths: Paths, digits: Splits, tmp_path: Path) -> None:
     done = convert(source, tmp_path / "model.onnx", "int8.onnx", paths)
     assert done.cost is not None
     assert done.cost.validation_accuracy - done.cost.validation_accuracy_int8 < 0.0005
@@ -72,9 +72,7 @@ def test_whole_numbers_are_judged_on_validation(source: Source, paths: Paths, di
     assert (rounded.identity.name, rounded.identity.test_accuracy) == ("lenet5 · quick", done.cost.test_accuracy_int8)
 
 
-def test_whole_numbers_that_cost_too_much_are_not_written(
-    source: Source, paths: Paths, digits: Splits, tmp_path: Path
-) -> None:
+def test_int8_that_costs_too_much_is_not_written(source: Source, paths: Paths, digits: Splits, tmp_path: Path) -> None:
     # Fitted to images that are nearly empty, every larger value is cut off.
     train = digits[0]
     faint = replace(train, images=train.images.clamp(max=float(train.images.min()) + 0.05))

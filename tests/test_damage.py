@@ -23,7 +23,7 @@ def test_damaged_files_are_refused_by_name_or_harmless(workspace: Checkout, tmp_
     workspace.replace("params.yaml", "epochs: 2", "epochs: 3")
     assert attempt(workspace, stage_command("train"), begins="epoch 1/3", kill=signal.SIGTERM).status == 143
     written = tmp_path / "outcomes.json"
-    workspace.run(sys.executable, str(ROOT / "tests" / "damage.py"), str(written), MNISTFLOW_WARM="")
+    workspace.run(sys.executable, str(ROOT / "tests" / "damage.py"), str(written), MNISTFLOW_FORK_SERVER="")
     outcomes = json.loads(written.read_text(encoding="utf-8"))
     assert len(outcomes) > 80
     wrong = []

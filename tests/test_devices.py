@@ -48,7 +48,7 @@ def test_seeding_repeats_everything_and_sets_the_threads() -> None:
     assert torch.equal(draws[0][1], draws[1][1])
 
 
-def test_numbers_that_slow_a_processor_down_are_nothing() -> None:
+def test_denormal_numbers_are_flushed_to_zero() -> None:
     tiny = "torch.full((100_000,), 1e-20)"
     code = f"from mnistflow.core import devices; import torch; devices.repeatable(2, torch.device('cpu')); x = {tiny}; "
     code += "print(int((x * x).count_nonzero()), torch.get_num_threads())"

@@ -27,5 +27,5 @@ def test_notes_of_one_subject_come_together(tmp_path: Path, monkeypatch: pytest.
     durations.note("a", seconds=1.0, each=[0.5])
     durations.note("b", seconds=2.0)
     durations.note("a", seconds=3.0)
-    assert durations.of("a") == {"weights": "a", "seconds": 3.0, "each": [0.5]}
-    assert durations.of("c") == {}
+    assert durations.read("a") == {"weights": "a", "seconds": 3.0, "each": [0.5]}
+    assert durations.read("c") == {}

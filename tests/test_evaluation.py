@@ -25,8 +25,8 @@ from mnistflow.evaluation.measures import (
     Evaluation,
     Robustness,
     evaluate,
+    measure_robustness,
     multiply_adds,
-    robustness,
     shift_accuracies,
     speed,
 )
@@ -165,7 +165,7 @@ def test_what_a_network_costs_is_in_the_summary(result: Evaluation, network: nn.
 
 
 def robust(network: nn.Module, split: Split, batch_size: int = 100) -> Robustness:
-    return robustness(network, split, 0.5, batch_size)
+    return measure_robustness(network, split, 0.5, batch_size)
 
 
 def test_robustness_is_the_accuracy_on_corrupted_images(network: nn.Module, digits: Splits) -> None:
@@ -211,7 +211,7 @@ def test_which_images_are_seen_does_not_depend_on_how_many_go_through_at_once(
     sums = []
     for batch_size in (360, 90):
         seen.clear()
-        robustness(network, digits[2], 0.5, batch_size)
+        measure_robustness(network, digits[2], 0.5, batch_size)
         sums.append(sum(seen))
     assert sums[0] == pytest.approx(sums[1], rel=1e-9)
 

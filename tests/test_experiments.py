@@ -135,6 +135,6 @@ def test_a_study_goes_on_where_it_was_stopped(workspace: Checkout) -> None:
 def test_weights_are_found_in_the_cache_by_their_digest(workspace: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workspace.folder)
     weights = workspace.folder / "models" / "model.safetensors"
-    assert cache.cached(md5(weights)).read_bytes() == weights.read_bytes()
+    assert cache.path_in_cache(md5(weights)).read_bytes() == weights.read_bytes()
     with pytest.raises(ValueError, match="DVC's cache has no file of MD5 0123"):
-        cache.cached("0123456789abcdef" * 2)
+        cache.path_in_cache("0123456789abcdef" * 2)

@@ -163,7 +163,7 @@ def test_raw_images_are_those_that_were_published(digits: Splits) -> None:
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_whole_numbers_say_nearly_the_same(name: str, digits: Splits, tmp_path: Path) -> None:
+def test_int8_agrees_with_fp32(name: str, digits: Splits, tmp_path: Path) -> None:
     block = BLOCKS[name]
     weights = saved(tmp_path / "model.safetensors", block.architecture, block.arguments)
     formats.onnx_of(weights, tmp_path / "model.onnx", name="one")

@@ -265,7 +265,7 @@ def test_a_read_only_folder_for_checkpoints_costs_warnings_alone(
         assert digests(workspace, stage) == expected
 
 
-def test_two_repros_and_an_experiment_at_once_do_not_meet(workspace: Checkout) -> None:
+def test_two_repros_and_an_experiment_at_once_do_not_disturb_each_other(workspace: Checkout) -> None:
     longer(workspace, 20)  # so that it trains on while DVC, to copy the workspace, stashes it for a moment
     first = start(workspace, ["dvc", "repro"])
     until(first, "epoch 1/20")

@@ -119,7 +119,7 @@ def test_a_clock_that_goes_back_changes_no_result(workspace: Checkout, finished:
     until(process, "epoch 1/3")
     os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=HANGS)
-    output = recorded.run(*earlier, "dvc", "repro", MNISTFLOW_WARM="")
+    output = recorded.run(*earlier, "dvc", "repro", MNISTFLOW_FORK_SERVER="")
     assert "tracking: warning" not in output
     assert recorded.dvc("status").strip() == "Data and pipelines are up to date."
     client = MlflowClient(f"sqlite:///{recorded.folder / 'mlflow.db'}")

@@ -218,11 +218,11 @@ def test_separation_of_a_network_without_a_dense_layer_says_so(digits: Splits) -
 
 def test_the_images_that_are_shown_of_many_are_of_every_class_in_its_share() -> None:
     labels = torch.tensor([0, 1, 2, 2] * 50)
-    shown = figures.spread(labels, 40)
+    shown = figures.pick_stratified(labels, 40)
     assert labels[shown].bincount().tolist() == [10, 10, 20]
     assert shown.unique().numel() == 40
-    assert sorted(figures.spread(labels[:7], 40).tolist()) == list(range(7))
-    assert figures.spread(labels[:0], 40).tolist() == []
+    assert sorted(figures.pick_stratified(labels[:7], 40).tolist()) == list(range(7))
+    assert figures.pick_stratified(labels[:0], 40).tolist() == []
 
 
 def test_weights_of_a_dense_layer_begin_with_the_largest() -> None:

@@ -22,7 +22,7 @@ import json
 from pathlib import Path
 from mnistflow.experiments import cache, results
 from mnistflow.pipeline import git
-code = results.code()
+code = results.committed_code()
 (result,) = results.completed()
 params = Path("params.yaml")
 params.write_text(params.read_text().replace("dpi: 50", "dpi: 60"))
@@ -34,7 +34,7 @@ print(json.dumps({
     "same_code": result.code == code,
     "name": result.name,
     "origin": results.origin(result.commit)[0] == git.run("rev-parse", "HEAD").strip(),
-    "holds": result.commit in results.holders(result.weights),
+    "holds": result.commit in results.commits_with_output(result.weights),
     "changed": results.changed_files(),
     "main": None if main is None else str(main),
     "weights": weights > 0,

@@ -26,7 +26,7 @@ def read_one(grey: Pixels) -> Reading:
 
 
 @pytest.fixture(scope="module")
-def test_part(mnist_folder: Path) -> tuple[Pixels, NDArray[np.int64]]:
+def mnist_test(mnist_folder: Path) -> tuple[Pixels, NDArray[np.int64]]:
     return handwriting.mnist_test(mnist_folder.parents[1])
 
 
@@ -38,11 +38,11 @@ def test_the_digits_of_uci_are_all_of_scikit_learns() -> None:
 
 
 def test_the_test_images_are_those_of_torchvision(
-    mnist_folder: Path, test_part: tuple[Pixels, NDArray[np.int64]]
+    mnist_folder: Path, mnist_test: tuple[Pixels, NDArray[np.int64]]
 ) -> None:
     expected = MNIST(str(mnist_folder.parents[1]), train=False)
-    assert np.array_equal(test_part[0], expected.data.numpy())
-    assert np.array_equal(test_part[1], expected.targets.numpy())
+    assert np.array_equal(mnist_test[0], expected.data.numpy())
+    assert np.array_equal(mnist_test[1], expected.targets.numpy())
 
 
 def test_test_images_that_are_missing_or_others_are_named(tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_test_images_that_are_missing_or_others_are_named(tmp_path: Path) -> Non
         handwriting.mnist_test(tmp_path)
 
 
-def test_a_photograph_depends_on_its_image_and_the_seed_alone(test_part: tuple[Pixels, NDArray[np.int64]]) -> None:
-    images, labels = test_part[0][:6], test_part[1][:6]
+def test_a_photograph_depends_on_its_image_and_the_seed_alone(mnist_test: tuple[Pixels, NDArray[np.int64]]) -> None:
+    images, labels = mnist_test[0][:6], mnist_test[1][:6]
     there = handwriting.photographs(images, labels)
     back = handwriting.photographs(images[::-1], labels[::-1])
     for one, other in zip(there.pictures, reversed(back.pictures), strict=True):
@@ -65,15 +65,15 @@ def test_a_photograph_depends_on_its_image_and_the_seed_alone(test_part: tuple[P
     assert all(200 <= side <= 400 for picture in there.pictures for side in picture.shape)
 
 
-def test_photographs_are_dark_ink_on_light_paper(test_part: tuple[Pixels, NDArray[np.int64]]) -> None:
-    for image in test_part[0][:50]:
+def test_photographs_are_dark_ink_on_light_paper(mnist_test: tuple[Pixels, NDArray[np.int64]]) -> None:
+    for image in mnist_test[0][:50]:
         picture = handwriting.photograph(image)
         assert np.median(picture) - picture.min() > 25
         assert np.median(picture) > 60
 
 
-def test_uci_like_pictures_count_black_pixels(test_part: tuple[Pixels, NDArray[np.int64]]) -> None:
-    pictures = handwriting.uci_like(test_part[0][:200])
+def test_uci_like_pictures_count_black_pixels(mnist_test: tuple[Pixels, NDArray[np.int64]]) -> None:
+    pictures = handwriting.uci_like(mnist_test[0][:200])
     levels = np.round(np.arange(17) * 255 / 16)
     assert all(picture.shape == (8, 8) and np.isin(picture, levels).all() for picture in pictures)
     assert all(picture[0].any() or picture[:, 0].any() for picture in pictures), "the longer side of the ink fills it"
@@ -82,17 +82,17 @@ def test_uci_like_pictures_count_black_pixels(test_part: tuple[Pixels, NDArray[n
     assert (full == 255).all()
 
 
-def test_naive_scales_and_turns_light_paper_dark(test_part: tuple[Pixels, NDArray[np.int64]]) -> None:
-    image = test_part[0][0]
-    assert np.array_equal(handwriting.naive([image, 255 - image]), np.stack([image, image]))
+def test_naive_scales_and_turns_light_paper_dark(mnist_test: tuple[Pixels, NDArray[np.int64]]) -> None:
+    image = mnist_test[0][0]
+    assert np.array_equal(handwriting.scale_only([image, 255 - image]), np.stack([image, image]))
 
 
-def test_the_reader_makes_the_difference(test_part: tuple[Pixels, NDArray[np.int64]], reads_digits: Network) -> None:
+def test_the_reader_makes_the_difference(mnist_test: tuple[Pixels, NDArray[np.int64]], reads_digits: Network) -> None:
     """With a network that was trained for seconds; the real ones read 97 % and 98 %."""
     digits = handwriting.digits_uci()
     scored = handwriting.score(handwriting.gather(digits.pictures, digits.labels, read_one), reads_digits)
     assert scored.accuracy > 0.9
-    photographs = handwriting.photographs(test_part[0][:300], test_part[1][:300])
+    photographs = handwriting.photographs(mnist_test[0][:300], mnist_test[1][:300])
     scored = handwriting.score(handwriting.gather(photographs.pictures, photographs.labels, read_one), reads_digits)
     assert scored.accuracy > 0.92
     assert scored.naive / scored.pictures < 0.5
@@ -118,8 +118,8 @@ def test_what_is_counted_is_right() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_a_reading_is_drawn(count: int, test_part: tuple[Pixels, NDArray[np.int64]]) -> None:
-    images = [np.pad(image, 6) for image in test_part[0][:count]]
+def test_a_reading_is_drawn(count: int, mnist_test: tuple[Pixels, NDArray[np.int64]]) -> None:
+    images = [np.pad(image, 6) for image in mnist_test[0][:count]]
     picture = np.hstack(images) if images else np.zeros((40, 60), np.uint8)
     found = reader.read(picture)
     assert len(found.digits) == count

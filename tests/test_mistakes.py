@@ -146,7 +146,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_whatever_is_wrong_is_refused_with_its_path_or_runs(mutation: tuple[str, str], folder: Path) -> None:
+def test_a_changed_params_yaml_is_refused_with_its_path_or_runs(mutation: tuple[str, str], folder: Path) -> None:
     text, said = mutation
     path = folder / "params.yaml"
     path.write_text(text, encoding="utf-8")

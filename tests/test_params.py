@@ -163,7 +163,7 @@ def test_a_file_that_is_no_mapping_is_refused(document: Any) -> None:
     assert "must be a mapping" in params.parse(document)[1][0]
 
 
-def test_chosen_holds_only_what_the_result_rests_on() -> None:
+def test_selected_holds_only_what_the_result_rests_on() -> None:
     chosen = params.load(ROOT / "params.yaml").selected()
     assert chosen["models.lenet5.padding"] == 2
     assert chosen["recipes.default.augment.rotate"] == 15.0

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
-from conftest import OWN_IMPORTS, ROOT, Checkout, answering, free_port
+from conftest import OWN_IMPORTS, ROOT, STAGES, Checkout, answering, free_port
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from PIL import Image, ImageDraw
@@ -30,7 +30,6 @@ from mnistflow.data import datasets
 from mnistflow.pipeline.code import OBSERVERS, rooms
 from mnistflow.reports.report import FIGURES
 
-STAGES = ["check", "download", "preprocess", "train", "evaluate", "plot"]
 PIPELINE: Any = read_yaml(ROOT / "dvc.yaml")
 PARAMS: Any = read_yaml(ROOT / "params.yaml")
 

@@ -17,7 +17,7 @@ from test_exporting import images, saved
 
 from mnistflow.core.tensors import Inputs
 from mnistflow.export import formats
-from mnistflow.recognition.graph import KEY
+from mnistflow.recognition.onnx_graph import KEY
 from mnistflow.recognition.predictor import Predictor
 
 

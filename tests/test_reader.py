@@ -24,7 +24,7 @@ Pixels = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def test_part(mnist_folder: Path) -> tuple[Pixels, NDArray[np.int64]]:
+def mnist_test(mnist_folder: Path) -> tuple[Pixels, NDArray[np.int64]]:
     return handwriting.mnist_test(mnist_folder.parents[1])
 
 
@@ -148,8 +148,8 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(side: int) -> None:
 def test_the_limit_is_the_callers() -> None:
     file = encoded(Image.fromarray(seven()))
     with pytest.raises(Unreadable, match=r"has 90 x 120 pixels, more than the 10,799 that are allowed; scale it down"):
-        decode(file, most_pixels=90 * 120 - 1)
-    assert decode(file, most_pixels=90 * 120).shape == (120, 90)
+        decode(file, max_pixels=90 * 120 - 1)
+    assert decode(file, max_pixels=90 * 120).shape == (120, 90)
     assert Image.MAX_IMAGE_PIXELS == 89_478_485, "Pillow's own limit stays what it was"
 
 
@@ -190,7 +190,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(data: st.DataObject)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            grey = decode(bytes(file[: data.draw(st.integers(1, len(file)))]), most_pixels=100_000)
+            grey = decode(bytes(file[: data.draw(st.integers(1, len(file)))]), max_pixels=100_000)
         except Unreadable as error:
             assert "\n" not in str(error)
         else:
@@ -203,9 +203,9 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(data: st.DataObject)
 
 
 def test_images_of_mnist_pass_nearly_as_they_are(
-    test_part: tuple[Pixels, NDArray[np.int64]], reads_digits: Network
+    mnist_test: tuple[Pixels, NDArray[np.int64]], reads_digits: Network
 ) -> None:
-    images, labels = test_part
+    images, labels = mnist_test
     through = np.stack([read(image, several=False).digits[0].image for image in images])
     assert (np.abs(through.astype(int) - images).max(axis=(1, 2)) <= 8).mean() > 0.95
     plain = (reads_digits(images) == labels).mean()
@@ -213,13 +213,13 @@ def test_images_of_mnist_pass_nearly_as_they_are(
     assert (reads_digits(through) == labels).mean() >= plain - 0.001
 
 
-def test_ink_may_be_dark_or_light(test_part: tuple[Pixels, NDArray[np.int64]]) -> None:
-    for image in test_part[0][:300]:
+def test_ink_may_be_dark_or_light(mnist_test: tuple[Pixels, NDArray[np.int64]]) -> None:
+    for image in mnist_test[0][:300]:
         assert np.array_equal(read(image).digits[0].image, read(255 - image).digits[0].image)
 
 
-def test_the_form_is_that_of_mnist(test_part: tuple[Pixels, NDArray[np.int64]]) -> None:
-    pictures = [*handwriting.uci_like(test_part[0][:40]), *map(handwriting.photograph, test_part[0][:40])]
+def test_the_form_is_that_of_mnist(mnist_test: tuple[Pixels, NDArray[np.int64]]) -> None:
+    pictures = [*handwriting.uci_like(mnist_test[0][:40]), *map(handwriting.photograph, mnist_test[0][:40])]
     for picture in pictures:
         image = read(picture, several=False).digits[0].image
         rows, columns = (np.flatnonzero(image.any(axis=axis)) for axis in (1, 0))
@@ -281,9 +281,9 @@ def test_shadow_noise_and_lines_make_no_difference() -> None:
 
 @pytest.mark.parametrize("light", [True, False])
 def test_a_postcode_is_read_from_left_to_right(
-    light: bool, test_part: tuple[Pixels, NDArray[np.int64]], reads_digits: Network
+    light: bool, mnist_test: tuple[Pixels, NDArray[np.int64]], reads_digits: Network
 ) -> None:
-    images, labels = test_part
+    images, labels = mnist_test
     right = []
     for start in range(0, 100, 5):
         picture = np.zeros((120, 420), np.uint8)
@@ -304,13 +304,13 @@ def test_a_postcode_is_read_from_left_to_right(
 
 @pytest.mark.parametrize("light", [True, False])
 def test_straight_strokes_that_fill_a_strip_are_no_printed_lines(
-    light: bool, test_part: tuple[Pixels, NDArray[np.int64]]
+    light: bool, mnist_test: tuple[Pixels, NDArray[np.int64]]
 ) -> None:
     """The first four test digits, 7210, as high as the strip lets them be: the one is nearly three quarters of it."""
-    strip = np.kron(np.concatenate(list(test_part[0][:4]), axis=1), np.ones((4, 4), np.uint8))
+    strip = np.kron(np.concatenate(list(mnist_test[0][:4]), axis=1), np.ones((4, 4), np.uint8))
     found = read(255 - strip if light else strip).digits
     assert len(found) == 4
-    for digit, image in zip(found, test_part[0], strict=False):
+    for digit, image in zip(found, mnist_test[0], strict=False):
         assert difference(digit.image, image) < 20
 
 

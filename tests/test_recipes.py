@@ -101,5 +101,5 @@ def test_a_constant_rate_needs_no_schedule() -> None:
     assert make_schedule(optimizer, "constant", steps=10) is None
 
 
-def test_ln_classes_is_the_loss_of_knowing_nothing() -> None:
+def test_uniform_probabilities_lose_ln_classes() -> None:
     assert float(make_loss("cross_entropy")(torch.zeros(4, 10), torch.arange(4))) == pytest.approx(math.log(10))

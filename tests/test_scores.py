@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mnistflow.core.documents import read_document
 from mnistflow.core.files import write_csv
 from mnistflow.evaluation.scores import Bin, ClassScores, Corrupted, Scores, read_robustness, read_scores
 
@@ -70,3 +71,17 @@ def test_robustness_begins_with_the_images_as_they_are(tmp_path: Path) -> None:
         write_csv(path, damaged)
         with pytest.raises(ValueError, match=r"robustness.csv is damaged: .*`dvc repro` makes it anew$"):
             read_robustness(path)
+
+
+def test_a_file_from_before_a_field_was_added_can_be_read(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Extended:
+        old: int
+        new: float | None = None
+
+    path = tmp_path / "document.json"
+    path.write_text('{"old": 1}', encoding="utf-8")
+    assert read_document(path, Extended) == Extended(1)
+    path.write_text('{"new": 0.5}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"document.json is damaged: it lacks old;"):
+        read_document(path, Extended)

@@ -130,7 +130,7 @@ def server(serving: Checkout) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def small(serving: Checkout) -> Iterator[Server]:
     """A server that allows little."""
-    limits = ["--most-megabytes", "1", "--most-pixels", "100000", "--most-images", "2", "--most-waiting", "1"]
+    limits = ["--max-megabytes", "1", "--max-pixels", "100000", "--max-images", "2", "--max-waiting", "1"]
     port, running = started(serving, *FAST, *limits)
     with running as process:
         yield Server(port, process)
@@ -427,7 +427,7 @@ def test_bad_input_is_refused_in_one_line(
     assert message in server.refuses(body, kind, query, status)
 
 
-def test_other_places_and_methods(server: Server) -> None:
+def test_unknown_paths_and_methods_are_refused(server: Server) -> None:
     for method, path, status in (
         ("GET", "/predict", 405),
         ("POST", "/", 405),
@@ -538,7 +538,7 @@ def test_a_port_that_is_taken(serving: Checkout) -> None:
     [
         (("--host", "no.such.host.example", *FAST), "cannot serve on --host no.such.host.example"),
         (("--port", "70000", *FAST), "70000"),
-        (("--most-images", "0", *FAST), "must be a whole number above 0"),
+        (("--max-images", "0", *FAST), "must be a whole number above 0"),
         (("--model", "missing.safetensors"), "missing.safetensors"),
         ((*FAST, *FAST), "offered twice"),
         (("--recorded", "2"), "no complete run is recorded in sqlite:///"),

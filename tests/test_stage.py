@@ -85,7 +85,7 @@ def test_an_interruption_while_it_starts_is_one_line(start: list[str], clean: Ch
             assert "interrupted" in messages[-1]
 
 
-def test_who_is_ready_for_it_ends_where_it_can_and_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+def test_stoppable_notes_the_first_signal_and_ctrl_c_after_it_does_not_wait(tmp_path: Path) -> None:
     kill = "os.kill(os.getpid(), signal.SIGINT)"
     ready = ["with stage.stoppable() as stop:", f"    {kill}", "    print('goes on')", "    stop.now('after a step')"]
     output = Checkout(tmp_path).run(*script(tmp_path, "ready", *ready), status=130)

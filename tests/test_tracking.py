@@ -188,6 +188,17 @@ def test_another_model_is_another_run_and_the_same_again_is_the_same_run(compare
     assert [record(client, run) for run in runs] == before
 
 
+def test_an_evaluation_by_other_code_replaces_the_recorded_one(recorded: Checkout) -> None:
+    client, (before,) = runs_of(recorded)
+    recorded.replace("src/mnistflow/evaluation/measures.py", "loss=round(self.loss, 6)", "loss=round(self.loss + 1, 6)")
+    recorded.dvc("repro")
+    _, (run,) = runs_of(recorded)
+    assert run.info.run_id == before.info.run_id
+    assert run.data.metrics["test_loss"] == pytest.approx(before.data.metrics["test_loss"] + 1)
+    text = client.download_artifacts(run.info.run_id, "evaluation/evaluate.json", str(recorded.folder))
+    assert Path(text).read_text(encoding="utf-8") == recorded.read("metrics/evaluate.json")
+
+
 @contextlib.contextmanager
 def server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A real MLflow server with its store in a folder, artifacts through it; ended with the block."""

@@ -23,7 +23,7 @@ from mnistflow.models import inference
 from mnistflow.models.losses import make_loss
 from mnistflow.training.assembly import assemble
 from mnistflow.training.history import Epoch, History
-from mnistflow.training.loop import WIDE, Diverged, State, Step, computed_in, fit
+from mnistflow.training.loop import WIDE, Diverged, State, Step, fit, resolve_precision
 from mnistflow.training.optimizers import make_optimizer
 
 PARAMS = load(ROOT / "params.yaml")
@@ -139,11 +139,11 @@ def test_bf16_learns_like_fp32(digits: Splits) -> None:
 def test_auto_is_bf16_for_wide_convolutions_where_the_processor_has_it() -> None:
     cpu = torch.device("cpu")
     fast = "bf16" if devices.multiplies_bf16(cpu) else "fp32"
-    assert computed_in("auto", network("compact", width=WIDE), cpu) == fast
-    assert computed_in("auto", network("compact", width=WIDE // 2 - 1), cpu) == "fp32"
-    assert computed_in("auto", network("mlp", hidden=[512]), cpu) == "fp32"
-    assert computed_in("bf16", network("mlp", hidden=[512]), cpu) == "bf16"
-    assert computed_in("fp32", network("compact", width=WIDE), cpu) == "fp32"
+    assert resolve_precision("auto", network("compact", width=WIDE), cpu) == fast
+    assert resolve_precision("auto", network("compact", width=WIDE // 2 - 1), cpu) == "fp32"
+    assert resolve_precision("auto", network("mlp", hidden=[512]), cpu) == "fp32"
+    assert resolve_precision("bf16", network("mlp", hidden=[512]), cpu) == "bf16"
+    assert resolve_precision("fp32", network("compact", width=WIDE), cpu) == "fp32"
 
 
 def test_augmentation_is_applied_to_each_batch_and_to_nothing_else(digits: Splits) -> None:
@@ -315,7 +315,7 @@ def test_tables_have_a_row_for_each_epoch_and_a_bounded_number_for_steps(digits:
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert rows[0]["test_loss"] is None
     steps = history.step_rows()
-    assert len(steps) <= History.MOST_STEPS
+    assert len(steps) <= History.MAX_STEPS
     losses = [loss for epoch in history.epochs for loss in epoch.step_losses]
     assert len(losses) == 3 * 647
     assert all(row["loss"] == pytest.approx(losses[int(row["step"] or 0) - 1], rel=1e-5) for row in steps)

@@ -105,16 +105,16 @@ def main() -> None:
     )
     command.add_argument("--port", type=port, default=8000, help="0: any that is free (default: %(default)s)")
     command.add_argument(
-        "--most-megabytes", type=count, default=16, metavar="N", help="of a request (default: %(default)s)"
+        "--max-megabytes", type=count, default=16, metavar="N", help="of a request (default: %(default)s)"
     )
     command.add_argument(
-        "--most-pixels", type=count, default=24_000_000, metavar="N", help="of a picture (default: %(default)s)"
+        "--max-pixels", type=count, default=24_000_000, metavar="N", help="of a picture (default: %(default)s)"
     )
     command.add_argument(
-        "--most-images", type=count, default=256, metavar="N", help="in a request (default: %(default)s)"
+        "--max-images", type=count, default=256, metavar="N", help="in a request (default: %(default)s)"
     )
     command.add_argument(
-        "--most-waiting", type=count, default=128, metavar="N", help="requests at once (default: %(default)s)"
+        "--max-waiting", type=count, default=128, metavar="N", help="requests at once (default: %(default)s)"
     )
 
     data = commands.add_parser("data", help="Data sets as files.").add_subparsers(required=True, metavar="command")

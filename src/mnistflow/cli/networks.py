@@ -31,7 +31,7 @@ def evaluate(on: str, model: str | Path | None, images: int | None, as_json: boo
     identity = predictor.identity
     if identity.classes != tuple("0123456789"):
         raise ValueError(f"{identity.name} was trained on {identity.dataset}; only readers of digits can be scored")
-    pictures, labels = handwriting.fair(on, Paths.load().raw / "mnist", images)
+    pictures, labels = handwriting.load_test_set(on, Paths.load().raw / "mnist", images)
     bar = tqdm(pictures, desc=on, total=len(labels), unit="picture", disable=None, leave=False)
     gathered = handwriting.gather(bar, labels, lambda grey: predictor.read(grey, several=False), identity.image_size[0])
     score = handwriting.score(gathered, lambda batch: predictor.probabilities(batch).argmax(axis=1))
@@ -139,10 +139,10 @@ def serve(
     port: int,
     allowed_hosts: Sequence[str],
     root_path: str,
-    most_megabytes: int,
-    most_pixels: int,
-    most_images: int,
-    most_waiting: int,
+    max_megabytes: int,
+    max_pixels: int,
+    max_images: int,
+    max_waiting: int,
 ) -> None:
     """Serve models over HTTP: a page to draw digits on, and an API for programs.
 
@@ -151,7 +151,7 @@ def serve(
     from mnistflow.serving import catalogue, server  # here, because they take a second to import
     from mnistflow.serving.schemas import Limits
 
-    limits = Limits(body=most_megabytes * 2**20, pixels=most_pixels, images=most_images, waiting=most_waiting)
+    limits = Limits(body=max_megabytes * 2**20, pixels=max_pixels, images=max_images, waiting=max_waiting)
     wanted: list[str | Path | None] = list(models)
     if recorded:
         best = sorted(catalogue.recorded(1000), key=lambda run: -(run.test_accuracy or 0))

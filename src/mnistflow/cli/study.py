@@ -76,7 +76,7 @@ def study_run(name: str, only: Sequence[str], jobs: int, full: bool) -> None:
         for experiment in wanted:
             if mistakes := document_problems(experiment.document):
                 raise ParamsError([f"{name}: {experiment.name}: {problem}" for problem in mistakes])
-        code, there = results.code(), results.completed()
+        code, there = results.committed_code(), results.completed()
         missing = [experiment for experiment in wanted if experiment.find(there, code) is None]
         print(f"{name}: {len(wanted)} experiments, {len(wanted) - len(missing)} of them there already", flush=True)
         failed = _run_experiments(missing, {result.name for result in there}, jobs)
@@ -96,7 +96,7 @@ def study_show(name: str) -> None:
     from mnistflow.experiments import other_writers, results, studies, tables
     from mnistflow.pipeline import durations
 
-    code, there, seconds = results.code(), results.completed(), durations.seconds_per_epoch()
+    code, there, seconds = results.committed_code(), results.completed(), durations.seconds_per_epoch()
     study = studies.load(name)
     short, full = (
         tables.newest(experiment, there, code, seconds) for experiment in (study, studies.load(name, full=True))
@@ -172,7 +172,7 @@ def _name_study(study: Study) -> None:
 
     settings = load().tracking
     if settings.enabled:
-        rows = tables.table(study, results.completed(), results.code(), {})
+        rows = tables.table(study, results.completed(), results.committed_code(), {})
         results_of_study = [(row.entry.name, result.weights, result.chosen) for row in rows for result in row.results]
         count, page = tracking.name_study(settings, study.name, results_of_study)
         print(f"{count} MLflow runs carry the tag study.{study.name}: {page}")

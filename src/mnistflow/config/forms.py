@@ -1,4 +1,4 @@
-"""Documents with a form: mappings with known keys, and one line for each way in which a document lacks it."""
+"""Validation of YAML mappings against a form, with one readable line for each mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random changes of training images that leave the label true, a batch at a time."""
+"""Random rotation, scaling and shifting of images, a batch at a time: augmentation, and some of the corruptions."""
 
 from __future__ import annotations
 

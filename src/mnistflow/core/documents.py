@@ -1,7 +1,8 @@
 """JSON documents as frozen dataclasses: one class says what a file holds, and reads and writes it.
 
 A field's metadata may name the key that it has in the file (``{"key": "class"}``); its type says what may be there:
-numbers, texts, booleans, None, tuples of one type, and other dataclasses.
+numbers, texts, booleans, None, tuples of one type, and other dataclasses. A field with a default may be missing: give
+one to a field that is added later, so that files from before can be read.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ def _key(field: dataclasses.Field[Any]) -> str:
     return str(field.metadata.get("key", field.name))
 
 
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
 def _made(form: Any, value: object, place: str) -> object:
     """A value of a type, from what JSON has for it; TypeError where it is something else."""
     if isinstance(form, types.UnionType):
@@ -78,13 +83,14 @@ def _made(form: Any, value: object, place: str) -> object:
         if not isinstance(value, Mapping):
             raise TypeError(f"{place or 'it'} must be an object, not {value!r}")
         hints = typing.get_type_hints(form)
-        fields = {field.name: (_key(field), hints[field.name]) for field in dataclasses.fields(form)}
-        if missing := [key for key, _ in fields.values() if key not in value]:
+        fields = dataclasses.fields(form)
+        if missing := [_key(field) for field in fields if _is_required(field) and _key(field) not in value]:
             raise TypeError(f"{f'{place} ' if place else 'it '}lacks {', '.join(missing)}")
         return form(
             **{
-                field: _made(kind, value[key], f"{place}.{key}" if place else key)
-                for field, (key, kind) in fields.items()
+                field.name: _made(hints[field.name], value[key], f"{place}.{key}" if place else key)
+                for field in fields
+                if (key := _key(field)) in value
             }
         )
     if typing.get_origin(form) is tuple:

@@ -45,8 +45,8 @@ __all__ = [
 ]
 
 
-MOST_LEVELS = 100  # in a YAML file; params.yaml has four
-MOST_VALUES = 1_000_000  # in a YAML file; dvc.lock, the largest here, has some hundred
+MAX_LEVELS = 100  # in a YAML file; params.yaml has four
+MAX_VALUES = 1_000_000  # in a YAML file; dvc.lock, the largest here, has some hundred
 
 
 def project_root() -> Path:
@@ -267,16 +267,16 @@ def _size(tree: JsonValue, known: dict[int, int]) -> int:
     """How many values a tree has, each that aliases repeat counted as often.
 
     Raises:
-        YAMLError: more than MOST_VALUES, as a few nested aliases can make them, or an alias within what it repeats.
+        YAMLError: more than MAX_VALUES, as a few nested aliases can make them, or an alias within what it repeats.
     """
     if not isinstance(tree, dict | list):
         return 1
     if id(tree) not in known:
-        known[id(tree)] = MOST_VALUES  # until it is counted: what holds itself has no end
+        known[id(tree)] = MAX_VALUES  # until it is counted: what holds itself has no end
         values = tree.values() if isinstance(tree, dict) else tree
         known[id(tree)] = 1 + sum(_size(value, known) for value in values)
-    if known[id(tree)] > MOST_VALUES:
-        raise yaml.YAMLError(f"its aliases (*name) make more than {MOST_VALUES:,} values of it")
+    if known[id(tree)] > MAX_VALUES:
+        raise yaml.YAMLError(f"its aliases (*name) make more than {MAX_VALUES:,} values of it")
     return known[id(tree)]
 
 
@@ -371,8 +371,8 @@ def parse_yaml(text: str, name: str) -> JsonValue:
         depth = 0
         for event in yaml.parse(text, Loader=_Loader):  # which, other than loading, does not recurse
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MOST_LEVELS:
-                raise yaml.YAMLError(f"it is nested more than {MOST_LEVELS} levels deep")
+            if depth > MAX_LEVELS:
+                raise yaml.YAMLError(f"it is nested more than {MAX_LEVELS} levels deep")
         tree = cast("JsonValue", yaml.load(text, Loader=_Loader))
         _size(tree, {})
         return tree

@@ -1,4 +1,4 @@
-"""Whether a network is as sure as it is right."""
+"""Calibration of probabilities: expected calibration error, Brier score, temperature scaling."""
 
 from __future__ import annotations
 

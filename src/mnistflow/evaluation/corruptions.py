@@ -1,7 +1,7 @@
 """Images made harder to read, as scanners, cameras and hands do it, by strength and seed.
 
 After the corruptions of Hendrycks and Dietterich (2019) and of Mu and Gilmer (2019). They are for measuring a network
-that is finished; none is trained or chosen by them.
+that is finished; they are never used to train or choose one.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ __all__ = [
     "Robustness",
     "Speed",
     "evaluate",
+    "measure_robustness",
     "multiply_adds",
-    "robustness",
     "shift_accuracies",
     "speed",
 ]
@@ -204,7 +204,7 @@ def multiply_adds(model: nn.Module, image: Tensor) -> int:
     )
 
 
-def robustness(model: nn.Module, split: Split, clean: float, batch_size: int) -> Robustness:
+def measure_robustness(model: nn.Module, split: Split, clean: float, batch_size: int) -> Robustness:
     """Accuracy under each corruption at each strength.
 
     Args:

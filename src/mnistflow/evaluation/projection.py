@@ -1,4 +1,4 @@
-"""Images as a network sees them before it names them, in two dimensions."""
+"""Principal components of what the last dense layer of a network is given, in two dimensions."""
 
 from __future__ import annotations
 

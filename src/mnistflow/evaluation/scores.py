@@ -1,7 +1,7 @@
 """What the evaluate stage measures: evaluate.json and robustness.csv, and how each figure is shown and recorded.
 
-A new metric is a field of :class:`Scores`, and the line in :mod:`mnistflow.evaluation.measures` that computes it; file,
-gate, MLflow, comparison and report follow.
+A new metric is a field of :class:`Scores`, its value in ``Evaluation.scores`` of :mod:`mnistflow.evaluation.measures`
+and, if one side of it is better, its gate in params.yaml; file, MLflow, comparison and report follow.
 """
 
 from __future__ import annotations
@@ -77,9 +77,12 @@ class Bin:
     accuracy: float  # 0 to 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What evaluate.json holds; None: not measured. Shares and probabilities from 0 to 1."""
+    """What evaluate.json holds; None: not measured. Shares and probabilities from 0 to 1.
+
+    A field that is added has a default, None say: the files of earlier results lack it.
+    """
 
     accuracy: Annotated[float, metric("test accuracy", better="higher")]
     accuracy_low: Annotated[float, metric("accuracy, lower end of its 95 % interval", is_shown=False)]

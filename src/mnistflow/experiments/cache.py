@@ -18,7 +18,7 @@ from mnistflow.pipeline.lockfile import Lock
 if TYPE_CHECKING:  # DVC takes a second to import
     from dvc.repo import Repo
 
-__all__ = ["cached", "files", "refuse_climbing"]
+__all__ = ["files", "path_in_cache", "refuse_paths_outside"]
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
         yield load(folder / "params.yaml"), replace(paths, **brought)
 
 
-def refuse_climbing(commit: str) -> None:
+def refuse_paths_outside(commit: str) -> None:
     """Refuse a result whose files would be brought to places outside of the project, as DVC would bring them.
 
     Raises:
@@ -94,7 +94,7 @@ def _cache_hint() -> str:
     return f"; a linked worktree has a cache of its own: dvc config --local cache.dir '{main / '.dvc' / 'cache'}'"
 
 
-def cached(md5: str) -> Path:
+def path_in_cache(md5: str) -> Path:
     """The file of this MD5 in DVC's cache.
 
     Raises:

@@ -27,7 +27,7 @@ def run_of_workspace() -> RunInfo | None:
         ValueError: there is no result here, or the store does not answer.
     """
     paths = Paths.load()
-    return tracking.of_result(load(), paths)
+    return tracking.find_run_of_result(load(), paths)
 
 
 def record_workspace() -> str:
@@ -63,7 +63,7 @@ def record_experiments() -> Iterator[tuple[str, str]]:
     settings = load().tracking
     there = tracking.recorded(settings)
     for result in reversed(results.completed()):
-        key = (result.weights, digest(tracking.texts(result.chosen)))
+        key = (result.weights, digest(tracking.as_mlflow_params(result.chosen)))
         if key in there:
             continue
         there.add(key)
@@ -117,16 +117,18 @@ def restore(settings: Tracking, wanted: str) -> tuple[RunInfo, str]:
     weights = info.tags[tags.DVC_WEIGHTS]
     holder = next((result for result in results.completed() if _is_result(info, result)), None)
     if holder is not None:
-        cache.refuse_climbing(holder.commit)
+        cache.refuse_paths_outside(holder.commit)
         done, place = _dvc("exp", "apply", holder.name), f"DVC experiment {holder.name}"
     else:
-        commit = next((candidate for candidate in results.holders(weights) if _is_of(info, candidate)), None)
+        commit = next(
+            (candidate for candidate in results.commits_with_output(weights) if _is_of(info, candidate)), None
+        )
         if commit is None:
             raise ValueError(
                 f"no DVC experiment and no commit here holds the files of run {info.id} ({info.name}); its weights "
                 f"are in MLflow: -S train.init_from={info.id}"
             )
-        cache.refuse_climbing(commit)
+        cache.refuse_paths_outside(commit)
         git.run("checkout", "--quiet", commit, "--", "params.yaml", "dvc.lock", "metrics")
         done, place = _dvc("checkout", "--quiet"), f"commit {commit[:10]}"
     if done.returncode != 0:
@@ -159,18 +161,18 @@ def _is_here(run: RunInfo, paths: Paths) -> bool:
     return (
         paths.weights.is_file()
         and sha256(paths.weights) == run.tags[tags.WEIGHTS]
-        and tracking.texts(params.selected()) == dict(run.params)
+        and tracking.as_mlflow_params(params.selected()) == dict(run.params)
         and by == {path: now.get(path) for path in by}
     )
 
 
 def _is_result(run: RunInfo, result: Result) -> bool:
-    return result.weights == run.tags[tags.DVC_WEIGHTS] and tracking.texts(result.chosen) == dict(run.params)
+    return result.weights == run.tags[tags.DVC_WEIGHTS] and tracking.as_mlflow_params(result.chosen) == dict(run.params)
 
 
 def _is_of(run: RunInfo, commit: str) -> bool:
     params = tracking.committed_params(commit)
-    return params is not None and tracking.texts(params.selected()) == dict(run.params)
+    return params is not None and tracking.as_mlflow_params(params.selected()) == dict(run.params)
 
 
 def _dvc(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -18,12 +18,12 @@ def accuracies(weights: Iterable[str]) -> dict[str, dict[str, float]]:
     """Accuracies on handwriting that is not MNIST's, by the MD5 of a network's weights and the name of the set."""
     gathered = {}
     for name in handwriting.SETS:
-        pictures, labels = handwriting.fair(name, Paths.load().raw / "mnist")
+        pictures, labels = handwriting.load_test_set(name, Paths.load().raw / "mnist")
         bar = tqdm(pictures, desc=name, total=len(labels), unit="picture", disable=None, leave=False)
         gathered[name] = handwriting.gather(bar, labels, lambda grey: reader.read(grey, several=False))
     read: dict[str, dict[str, float]] = {}
     for weight in tqdm(list(weights), desc="networks", unit="network", disable=None, leave=False):
-        network = formats.eager(cache.cached(weight))
+        network = formats.eager(cache.path_in_cache(weight))
         read[weight] = {}
         for name, images in gathered.items():
             score = handwriting.score(images, lambda batch: network(batch).argmax(axis=1))  # noqa: B023

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from pydantic import JsonValue
 
@@ -20,10 +20,7 @@ from mnistflow.pipeline import git
 from mnistflow.pipeline.code import PACKAGE, rooms
 from mnistflow.training.history import Summary
 
-if TYPE_CHECKING:  # DVC takes a second to import
-    pass
-
-__all__ = ["Result", "changed_files", "code", "completed", "holders", "origin"]
+__all__ = ["Result", "changed_files", "commits_with_output", "committed_code", "completed", "origin"]
 
 RESULT_STAGES = ("preprocess", "train", "evaluate")  # the stages that figures rest on
 
@@ -34,8 +31,8 @@ class Result:
 
     name: str
     commit: str
-    chosen: dict[str, JsonValue]  # as Params.chosen has it
-    code: tuple[str, ...]  # as :func:`code` has it
+    chosen: dict[str, JsonValue]  # as Params.selected() returns it
+    code: tuple[str, ...]  # as :func:`committed_code` returns it
     train: Summary
     test: Scores
     history: list[dict[str, str]]
@@ -64,7 +61,7 @@ def completed() -> list[Result]:
         if None in files:
             continue
         document, lock, train, test, history, layers = cast("list[str]", files)
-        content = tracking.content(document, lock, name)
+        content = tracking.parse_commit(document, lock, name)
         if content is None:
             continue
         loaded, weights = content
@@ -96,14 +93,14 @@ def origin(commit: str) -> tuple[str, bool]:
     return parent, bool(changed.strip())
 
 
-def holders(md5: str) -> list[str]:
+def commits_with_output(md5: str) -> list[str]:
     """Commits whose dvc.lock names a file by this MD5, the newest first."""
     commits = git.run("log", "--all", "--format=%H", "--", "dvc.lock").split()
     locks = git.contents([f"{commit}:./dvc.lock" for commit in commits])
     return [commit for commit, lock in zip(commits, locks, strict=True) if lock is not None and md5 in lock]
 
 
-def code() -> tuple[str, ...]:
+def committed_code() -> tuple[str, ...]:
     """The committed code that figures rest on, as git's digests: equal for equal code."""
     return _codes(["HEAD"])[0]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from mnistflow.core.files import project_root
-from mnistflow.pipeline import git, warm
+from mnistflow.pipeline import fork_server, git
 from mnistflow.pipeline.stage import STUDY
 
 __all__ = ["Ended", "Planned", "override", "run"]
@@ -88,7 +88,7 @@ def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Planned |
         # Threads that wait for work leave the cores to the other jobs; the same bytes, three times as fast.
         **({"OMP_WAIT_POLICY": "PASSIVE"} if jobs > 1 else {}),
     }
-    with warm.started(environment) as address:
+    with fork_server.started(environment) as address:
         yield from _run(list(waiting), jobs, logs, {**environment, **address})
 
 

@@ -62,7 +62,7 @@ class Experiment:
     name: str  # that DVC knows it by, unless it is taken
     overrides: Overrides
     document: dict[str, JsonValue]  # params.yaml with these in it
-    chosen: dict[str, JsonValue]  # of that, as Params.chosen has it
+    chosen: dict[str, JsonValue]  # of that, as Params.selected() returns it
 
     def planned(self, document: Mapping[str, JsonValue], taken: set[str]) -> Planned:
         """The experiment for DVC, under a name that is free."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnistflow.core.files import atomic_write, sha256
-from mnistflow.recognition.graph import BATCH, FORMAT, KEY, digest
+from mnistflow.recognition.onnx_graph import BATCH, FORMAT, KEY, digest
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""Figures for people who would rather look than read.
+"""Plots of the data, the training and the result, by Matplotlib.
 
 Drawn without pyplot's global state, and with the same bytes each time; one file for each kind of picture. The only
 user of Matplotlib. Imports `evaluation`, `models` and `core`.
@@ -14,7 +14,7 @@ from mnistflow.figures.classes import confusion, per_class, separation
 from mnistflow.figures.confidence import reliability
 from mnistflow.figures.convolution import convolution, worked_convolution
 from mnistflow.figures.curves import comparison, curves, robustness, study
-from mnistflow.figures.images import grid, mistakes, predictions, samples, spread
+from mnistflow.figures.images import grid, mistakes, pick_stratified, predictions, samples
 from mnistflow.figures.network import inside, weights
 from mnistflow.figures.reading import reading
 from mnistflow.figures.style import PALETTES, Background, Palette, background, save
@@ -32,6 +32,7 @@ __all__ = [
     "inside",
     "mistakes",
     "per_class",
+    "pick_stratified",
     "predictions",
     "reading",
     "reliability",
@@ -39,7 +40,6 @@ __all__ = [
     "samples",
     "save",
     "separation",
-    "spread",
     "study",
     "weights",
     "worked_convolution",

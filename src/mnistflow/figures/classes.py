@@ -16,8 +16,18 @@ from torch import Tensor, nn
 from mnistflow.core.tensors import Split
 from mnistflow.evaluation.projection import last_inputs, principal_components
 from mnistflow.evaluation.scores import ClassScores
-from mnistflow.figures.images import spread
-from mnistflow.figures.style import cut, frame, page, palette, readable, shortened, styled, text_width, wrapped
+from mnistflow.figures.images import pick_stratified
+from mnistflow.figures.style import (
+    frame,
+    page,
+    palette,
+    readable,
+    set_page_size,
+    shortened,
+    styled,
+    text_width,
+    wrapped,
+)
 from mnistflow.models.inference import confusion_counts
 
 __all__ = ["confusion", "per_class", "separation"]
@@ -99,7 +109,7 @@ def confusion(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> Fi
         widest = max(
             [left + side, 3.6, *(0.0085 * 8 * (text_width(pair[2]) + text_width(pair[3]) + 42) for pair in most)]
         )
-        cut(figure, widest, below + 0.2 * len(most) + 0.05)
+        set_page_size(figure, widest, below + 0.2 * len(most) + 0.05)
         return figure
 
 
@@ -140,7 +150,7 @@ def per_class(scores: Sequence[ClassScores]) -> Figure:
                 width = bar * (1 - value) / longest
                 axes.add_patch(Rectangle((x, middle - 0.08), width, 0.16, color=colour, linewidth=0))
                 axes.text(x + width + 0.06, middle, f"{value:.2%}", fontsize=9, va="center_baseline")
-        cut(figure, second + bar + gap, 1.08 + 0.26 * len(shown) + 0.05)
+        set_page_size(figure, second + bar + gap, 1.08 + 0.26 * len(shown) + 0.05)
         return figure
 
 
@@ -152,7 +162,7 @@ def separation(model: nn.Module, split: Split, predictions: Tensor) -> Figure:
         split: that it was not trained on; of many images, some of every class are shown.
         predictions: (N,) integers, of the split.
     """
-    at = spread(split.labels, DOTS)
+    at = pick_stratified(split.labels, DOTS)
     count = len(at)
     labels, wrong = split.labels[at], split.labels[at] != predictions[at]
     values = last_inputs(model, split.images[at], batch_size=100)
@@ -161,7 +171,7 @@ def separation(model: nn.Module, split: Split, predictions: Tensor) -> Figure:
         figure, axes = page()
         if values is None:
             axes.text(0, 0.1, f"{type(model).__name__} has no dense layer", fontsize=11, va="top")
-            cut(figure, 5.0, 0.5)
+            set_page_size(figure, 5.0, 0.5)
             return figure
         places, shares = principal_components(values, 2)
         extent = float((places.amax(dim=0) - places.amin(dim=0)).max()) or 1.0
@@ -198,7 +208,7 @@ def separation(model: nn.Module, split: Split, predictions: Tensor) -> Figure:
         rows = math.ceil(len(names) / columns)
         bottom = max(top + (side + high + 0.08) * rows, top + 4.2 if left else 0.0)
         axes.text(0, bottom + 0.08, "blue: the class; ✗, orange: misread", fontsize=8, color=colours.grey, va="top")
-        cut(figure, max(left + (side + 0.12) * min(columns, len(names)), 7.6), bottom + 0.35)
+        set_page_size(figure, max(left + (side + 0.12) * min(columns, len(names)), 7.6), bottom + 0.35)
         return figure
 
 

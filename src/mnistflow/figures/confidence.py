@@ -1,4 +1,4 @@
-"""Whether a network is as right as it is sure."""
+"""The reliability diagram: accuracy against confidence."""
 
 from __future__ import annotations
 

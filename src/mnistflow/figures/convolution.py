@@ -1,4 +1,4 @@
-"""A convolution, in numbers."""
+"""A worked example of a two-dimensional convolution."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from mnistflow.figures.style import cut, frame, page, styled
+from mnistflow.figures.style import frame, page, set_page_size, styled
 from mnistflow.models.inference import layer_outputs
 
 __all__ = ["convolution", "worked_convolution"]
@@ -68,5 +68,5 @@ def convolution() -> Figure:
         axes.text(0, 3.3, f"first window:  {' + '.join(products)} = {total:.0f}", color=colours.orange, va="top")
         chosen = f"last window:  the largest of {', '.join(f'{x:.0f}' for x in last)} is {largest:.0f}"
         axes.text(left - gap, 3.3, chosen, color=colours.green, ha="right", va="top")
-        cut(figure, left - gap, 3.65)
+        set_page_size(figure, left - gap, 3.65)
         return figure

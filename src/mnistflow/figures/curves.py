@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from mnistflow.evaluation.scores import Corrupted
-from mnistflow.figures.style import cut, page, panels, shortened, styled
+from mnistflow.figures.style import page, panels, set_page_size, shortened, styled
 
 __all__ = ["comparison", "curves", "robustness", "study"]
 
@@ -69,7 +69,7 @@ def robustness(rows: Sequence[Corrupted]) -> Figure:
         if not ways:
             figure, axes = page()
             axes.text(0, 0.1, "Accuracy on changed images: not measured", fontsize=11, va="top")
-            cut(figure, 4.0, 0.5)
+            set_page_size(figure, 4.0, 0.5)
             return figure
         columns = min(4, len(ways))
         lines = math.ceil(len(ways) / columns)

@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mnistflow.core.tensors import Split
-from mnistflow.figures.style import cut, fitted, frame, page, picture, styled, wrapped
+from mnistflow.figures.style import fitted, frame, page, picture, set_page_size, styled, wrapped
 
-__all__ = ["grid", "mistakes", "predictions", "reading", "samples", "spread"]
+__all__ = ["grid", "mistakes", "pick_stratified", "predictions", "reading", "samples"]
 
 
-def spread(labels: Tensor, count: int) -> Tensor:
+def pick_stratified(labels: Tensor, count: int) -> Tensor:
     """Which images to show of many: class by class, of each as large a share as it has of all, from its whole length.
 
     Args:
@@ -146,5 +146,5 @@ def _pictures(
             if place in wrong:
                 frame(axes, middle - wide / 2, top, wide, high, colours.orange, 1.8)
         axes.text(size[0] / 2, size[1] - 0.12, below, fontsize=9, ha="center", va="bottom")
-        cut(figure, *size, margin=0)
+        set_page_size(figure, *size, margin=0)
         return figure

@@ -1,4 +1,4 @@
-"""A network from within."""
+"""Inside a network: the activations of its layers, and the weights of the first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from mnistflow.figures.images import reading
-from mnistflow.figures.style import cut, fitted, frame, page, palette, picture, shortened, styled, text_width, wrapped
+from mnistflow.figures.style import (
+    fitted,
+    frame,
+    page,
+    palette,
+    picture,
+    set_page_size,
+    shortened,
+    styled,
+    text_width,
+    wrapped,
+)
 from mnistflow.models.inference import LayerOutput, layer_outputs, logits_of
 from mnistflow.models.losses import LossName, probabilities
 
@@ -57,7 +68,7 @@ def inside(model: nn.Module, image: Tensor, label: int, classes: Sequence[str], 
             axes.text(0, top, f"and {len(rows) - ROWS} more layers", fontsize=9, va="top")
             top += 0.4
         top = _bars(axes, top, probabilities(logits, loss)[0], label, classes)
-        cut(figure, WIDTH, top)
+        set_page_size(figure, WIDTH, top)
         return figure
 
 
@@ -90,7 +101,7 @@ def weights(model: nn.Module, image: Tensor) -> Figure:
         first_layer = _first(layer_outputs(model, image[None]), image)
         if first_layer is None:
             axes.text(0, 0.5, "Its weights are not images.", fontsize=9, va="top")
-            cut(figure, WIDTH, 0.9)
+            set_page_size(figure, WIDTH, 0.9)
             return figure
         layer, kernels = first_layer
         what = "filters"
@@ -100,7 +111,7 @@ def weights(model: nn.Module, image: Tensor) -> Figure:
         legend = "The colour of the paper is 0, orange above it, blue below it."
         axes.text(0, 0.34, legend, fontsize=8, color=palette().grey, va="top")
         top = _kernels(axes, 0.7, layer, kernels, what, SHOWN, 20)
-        cut(figure, WIDTH, top)
+        set_page_size(figure, WIDTH, top)
         return figure
 
 

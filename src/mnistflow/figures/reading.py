@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from mnistflow.figures.style import cut, fitted, frame, page, picture, shortened, styled, text_width, wrapped
+from mnistflow.figures.style import fitted, frame, page, picture, set_page_size, shortened, styled, text_width, wrapped
 
 if TYPE_CHECKING:  # what draws a result needs nothing that reads pictures
     from mnistflow.recognition.reader import Reading
@@ -67,7 +67,7 @@ def reading(result: Reading, probabilities: NDArray[np.floating[Any]], classes: 
             left, upper = PLACE * (number % columns), top + high * (number // columns) + ABOVE
             axes.text(left, upper - 0.06, f"{best[number]}: {row.max():.1%}", fontsize=9, va="bottom")
             _bars(axes, row, classes, left, upper, colours.blue)
-        cut(figure, wide, top + high * below + 0.1)
+        set_page_size(figure, wide, top + high * below + 0.1)
         return figure
 
 

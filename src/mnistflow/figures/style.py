@@ -33,7 +33,6 @@ __all__ = [
     "Palette",
     "background",
     "contrast",
-    "cut",
     "fitted",
     "frame",
     "page",
@@ -42,6 +41,7 @@ __all__ = [
     "picture",
     "readable",
     "save",
+    "set_page_size",
     "shortened",
     "styled",
     "text_width",
@@ -184,7 +184,7 @@ def page() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def cut(figure: Figure, width: float, height: float, margin: float = 0.3) -> None:
+def set_page_size(figure: Figure, width: float, height: float, margin: float = 0.3) -> None:
     """Give a page its size: what is drawn, and a margin on the left and on the right."""
     figure.set_size_inches(width + 2 * margin, height)
     figure.axes[0].set(xlim=(-margin, width + margin), ylim=(height, 0), aspect="equal")

@@ -29,7 +29,7 @@ __all__ = [
     "start_from",
 ]
 
-MOST_SIDE = 1536  # of an image with its padding: three times 512 pixels, which params.yaml allows
+MAX_SIDE = 1536  # of an image with its padding: three times 512 pixels, which params.yaml allows
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def _refuse_other_sizes(metadata: ModelMetadata, tensors: Mapping[str, Tensor]) 
     Raises:
         ValueError: they have other sizes, or the images would be too large to be real.
     """
-    if not all(0 < side <= MOST_SIDE for side in metadata.image_shape):
-        raise ValueError(f"images of {'x'.join(map(str, metadata.image_shape))} values; a side has at most {MOST_SIDE}")
+    if not all(0 < side <= MAX_SIDE for side in metadata.image_shape):
+        raise ValueError(f"images of {'x'.join(map(str, metadata.image_shape))} values; a side has at most {MAX_SIDE}")
     with torch.device("meta"):
         described = build(
             metadata.architecture, metadata.image_shape, len(metadata.inputs.classes), metadata.arguments

@@ -1,4 +1,4 @@
-"""Where a training that was interrupted resumes.
+"""Checkpoints, from which an interrupted training resumes.
 
 A checkpoint holds a :class:`~mnistflow.training.loop.State` and the random states of the process. It is kept in the
 main repository, outside of DVC's outputs, under a digest of everything that determines the result; a training of

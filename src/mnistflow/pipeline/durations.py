@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mnistflow.core.files import md5, project_root
 
-__all__ = ["evaluation", "note", "of", "seconds_per_epoch"]
+__all__ = ["evaluation", "note", "read", "seconds_per_epoch"]
 
 SUBJECT = "weights"  # what nearly all rows are about
 
@@ -37,7 +37,7 @@ def evaluation(weights: Path, scores: Path, batch_size: int) -> str:
     return f"{md5(weights)} {md5(scores)} {batch_size}"
 
 
-def of(subject: str) -> dict[str, object]:
+def read(subject: str) -> dict[str, object]:
     """All that was noted of a subject; of what was noted several times, the last."""
     return {name: value for row in _rows() if row[SUBJECT] == subject for name, value in row.items()}
 

@@ -1,4 +1,4 @@
-"""How a process of ours starts and ends: a stage script, or a command."""
+"""How stage scripts and commands start and end: signals, error messages, exit status."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-from mnistflow.pipeline import warm
+from mnistflow.pipeline import fork_server
 
-__all__ = ["STUDY", "Interrupted", "Stop", "begin", "prepare_for_others", "run", "stoppable"]
+__all__ = ["STUDY", "Interrupted", "Stop", "begin", "run", "start_fork_server", "stoppable"]
 
 STUDY = "MNISTFLOW_STUDY"  # in the environment of an experiment: the process of its study
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -76,15 +76,15 @@ def begin(name: str | None = None) -> None:
 
     for number in SIGNALS:
         signal.signal(number, end)
-    if name is None and (process := warm.process_for(_dvc())):
-        warm.hand_over(process, _end_with_dvc)
+    if name is None and (process := fork_server.process_for(_dvc())):
+        fork_server.hand_over(process, _end_with_dvc)
 
 
-def prepare_for_others() -> None:
-    """Start importing what later stages need, in a process that each of them then forks from; it ends with DVC."""
+def start_fork_server() -> None:
+    """Start the fork server of the stages that DVC starts after this one; it ends with DVC."""
     dvc = _dvc()
     if dvc is not None:
-        warm.start(dvc)
+        fork_server.start(dvc)
 
 
 def run(main: Callable[[], None]) -> None:

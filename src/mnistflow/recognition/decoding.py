@@ -27,14 +27,14 @@ class Unreadable(ValueError):
     """A file that is not an image, is damaged, or is larger than what is allowed."""
 
 
-def decode(source: Path | bytes, *, most_pixels: int = 40_000_000) -> NDArray[np.uint8]:
+def decode(source: Path | bytes, *, max_pixels: int = 40_000_000) -> NDArray[np.uint8]:
     """Decode an image file into shades of grey, turned the way in which it was photographed.
 
     What is transparent becomes paper: white, or black where the ink is light. Of several frames the first one counts.
 
     Args:
         source: a file, or its bytes.
-        most_pixels: what its header says is held against this before anything is decoded.
+        max_pixels: what its header says is held against this before anything is decoded.
 
     Returns:
         (H, W).
@@ -52,9 +52,9 @@ def decode(source: Path | bytes, *, most_pixels: int = 40_000_000) -> NDArray[np
         try:
             with Image.open(io.BytesIO(data), formats=formats()) as file:
                 width, height = file.size
-                if width * height > most_pixels:
+                if width * height > max_pixels:
                     raise Unreadable(
-                        f"{name} has {width} x {height} pixels, more than the {most_pixels:,} that are allowed; "
+                        f"{name} has {width} x {height} pixels, more than the {max_pixels:,} that are allowed; "
                         "scale it down"
                     )
                 return _grey(file)
@@ -65,7 +65,7 @@ def decode(source: Path | bytes, *, most_pixels: int = 40_000_000) -> NDArray[np
                 f"{name} is not an image that can be read; save it as one of {', '.join(formats())}"
             ) from None
         except Image.DecompressionBombError:
-            raise Unreadable(f"{name} has more than the {most_pixels:,} pixels that are allowed") from None
+            raise Unreadable(f"{name} has more than the {max_pixels:,} pixels that are allowed") from None
         except Exception as error:  # a damaged file makes Pillow raise nearly anything
             reason = " ".join(str(error).split()) or type(error).__name__
             raise Unreadable(f"{name} is damaged: {reason[:200]}; save it again, or take another copy of it") from error

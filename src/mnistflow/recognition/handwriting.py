@@ -32,12 +32,12 @@ __all__ = [
     "Pictures",
     "Score",
     "digits_uci",
-    "fair",
     "gather",
+    "load_test_set",
     "mnist_test",
-    "naive",
     "photograph",
     "photographs",
+    "scale_only",
     "score",
     "uci_like",
 ]
@@ -57,7 +57,7 @@ class Pictures:
     labels: NDArray[np.int64]  # (N,)
 
 
-def fair(
+def load_test_set(
     name: str, mnist_files: Path, most: int | None = None
 ) -> tuple[Iterator[NDArray[np.uint8]], NDArray[np.int64]]:
     """The pictures of a fair test, made one by one, and their labels.
@@ -85,7 +85,7 @@ def digits_uci() -> Pictures:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, digits.FILE)
-        with gzip.open(digits.carried()) as file:
+        with gzip.open(digits.bundled_file()) as file:
             path.write_bytes(file.read())
         digits.verify(path)
         table = np.loadtxt(path, delimiter=",", dtype=np.int64)  # (1797, 64 + 1)
@@ -137,7 +137,7 @@ def _of_sixteenths(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
     return (counts * (255 / 16) + 0.5).astype(np.uint8)
 
 
-def naive(pictures: Sequence[NDArray[np.uint8]], size: int = 28) -> NDArray[np.uint8]:
+def scale_only(pictures: Sequence[NDArray[np.uint8]], size: int = 28) -> NDArray[np.uint8]:
     """What people do first: scale the whole picture, and turn light paper dark; (N, size, size).
 
     Paper is what most of the picture's edge is.
@@ -201,7 +201,7 @@ def gather(
     plain = np.zeros_like(images)
     readable = np.zeros(len(labels), bool)
     for place, picture in enumerate(pictures):
-        plain[place] = naive([picture], size)[0]
+        plain[place] = scale_only([picture], size)[0]
         digits = read(picture).digits
         if digits:
             images[place] = max((digit.image for digit in digits), key=lambda image: int(image.sum()))

@@ -11,12 +11,12 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from mnistflow.recognition import reader
-from mnistflow.recognition.graph import BATCH, description, read_graph, refuse_harmful
+from mnistflow.recognition.onnx_graph import BATCH, description, read_graph, refuse_harmful
 from mnistflow.recognition.reader import Reading
 
 __all__ = ["Identity", "Predictor"]
 
-MOST_PIXELS = 512  # of a side of an image, as for data sets
+MAX_PIXELS = 512  # of a side of an image, as for data sets
 CROPPED = ("mnist",)  # data sets whose images are cropped to the ink and centred by mass; others are whole pictures
 
 
@@ -70,8 +70,8 @@ class Predictor:
         try:
             self._maps = {str(value): str(layer) for layer, value in about["maps"]}  # type: ignore[attr-defined]
             height, width = map(int, about["image_size"])  # type: ignore[call-overload]
-            if not (0 < height <= MOST_PIXELS and 0 < width <= MOST_PIXELS):
-                raise ValueError(f"images of {height} x {width} pixels; at most {MOST_PIXELS} either way are possible")
+            if not (0 < height <= MAX_PIXELS and 0 < width <= MAX_PIXELS):
+                raise ValueError(f"images of {height} x {width} pixels; at most {MAX_PIXELS} either way are possible")
             accuracy = about["test_accuracy"] if test_accuracy is None else test_accuracy
             self.identity = Identity(
                 name=name or str(about["name"] or path.name),

@@ -22,7 +22,7 @@ from mnistflow.serving.schemas import Answer, Answers, Images, Layer, Limits, Mo
 __all__ = ["ModelPool"]
 
 
-MOST_DIGITS = 64  # in one picture
+MAX_DIGITS = 64  # in one picture
 
 
 class ModelPool:
@@ -101,7 +101,7 @@ class ModelPool:
                 )
             try:
                 given = sent.content
-                grey = decode(given, most_pixels=limits.pixels) if isinstance(given, bytes) else given
+                grey = decode(given, max_pixels=limits.pixels) if isinstance(given, bytes) else given
             except Unreadable as error:
                 raise Refused(400, f"{sent.where}{error}") from None
             sizes.append((grey.shape[0], grey.shape[1]))
@@ -169,10 +169,10 @@ def _digits(predictor: Predictor, sent: Upload, grey: Images, number: int, sever
     """The digits of a picture, as a network takes them; an array is one digit, unless it is empty."""
     if isinstance(sent.content, bytes):
         digits = predictor.read(grey, several=several).digits
-        if len(digits) > MOST_DIGITS:
+        if len(digits) > MAX_DIGITS:
             raise Refused(
                 400,
-                f"files[{number}] has {len(digits)} separate pieces of ink, more than the {MOST_DIGITS} of one picture",
+                f"files[{number}] has {len(digits)} separate pieces of ink, more than the {MAX_DIGITS} of one picture",
             )
         return digits
     (height, width), size = grey.shape, predictor.identity.image_size

@@ -16,7 +16,7 @@ from mnistflow.core.files import md5, sha256
 from mnistflow.evaluation.scores import read_scores
 from mnistflow.export.formats import Source, onnx_of
 from mnistflow.pipeline.lockfile import Lock
-from mnistflow.recognition.graph import kept
+from mnistflow.recognition.onnx_graph import cached_graph_path
 from mnistflow.recognition.predictor import Predictor
 from mnistflow.training.history import Summary
 
@@ -152,7 +152,7 @@ def _opened(weights: str, ways: Sequence[Callable[[Path], bool]], known: _Known)
         ways: each writes a graph to a path, or says that there is none.
         known: of the model.
     """
-    graph, problem = kept(weights), f"there is no graph of the weights {weights}"
+    graph, problem = cached_graph_path(weights), f"there is no graph of the weights {weights}"
     for way in (Path.is_file, *ways):
         if not way(graph):
             continue

@@ -20,7 +20,7 @@ from mnistflow.serving.schemas import Limits
 __all__ = ["configuration", "serve"]
 
 
-MOST_HEAD_BYTES = 64 * 1024  # that are held; what is longer than HEAD_BYTES is refused with one line
+MAX_HEAD_BYTES = 64 * 1024  # that are held; what is longer than HEAD_BYTES is refused with one line
 
 
 ENDING_SECONDS = 1.0  # for clients to ask once more on connections that they keep, and be told that it ends
@@ -81,7 +81,7 @@ def configuration(application: Deadlines) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         timeout_graceful_shutdown=10,
     )
 

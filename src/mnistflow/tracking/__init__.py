@@ -10,19 +10,19 @@ The only user of MLflow. Imports `pipeline`, `export` and all below.
 from mnistflow.tracking import tags
 from mnistflow.tracking.artifacts import attach, graph_of, predictions, weights_of
 from mnistflow.tracking.champion import promote, run_of_version
-from mnistflow.tracking.record import Origin, Record, committed_params, completing, training
+from mnistflow.tracking.record import Origin, Record, committed_params, record_result, record_training
 from mnistflow.tracking.runs import (
     RunInfo,
     RunSummary,
-    content,
+    as_mlflow_params,
     find,
+    find_run_of_result,
     listed,
     name_experiments,
     name_study,
-    of_result,
+    parse_commit,
     recorded,
     result_key,
-    texts,
 )
 from mnistflow.tracking.store import connect, failure, keep_ui_port, lock, repair_locations, shown_uri, store_uri
 
@@ -31,22 +31,24 @@ __all__ = [
     "Record",
     "RunInfo",
     "RunSummary",
+    "as_mlflow_params",
     "attach",
     "committed_params",
-    "completing",
     "connect",
-    "content",
     "failure",
     "find",
+    "find_run_of_result",
     "graph_of",
     "keep_ui_port",
     "listed",
     "lock",
     "name_experiments",
     "name_study",
-    "of_result",
+    "parse_commit",
     "predictions",
     "promote",
+    "record_result",
+    "record_training",
     "recorded",
     "repair_locations",
     "result_key",
@@ -54,7 +56,5 @@ __all__ = [
     "shown_uri",
     "store_uri",
     "tags",
-    "texts",
-    "training",
     "weights_of",
 ]

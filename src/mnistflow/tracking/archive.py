@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from mnistflow.core.files import sha256
 from mnistflow.export import formats
-from mnistflow.recognition.graph import kept
+from mnistflow.recognition.onnx_graph import cached_graph_path
 from mnistflow.tracking import served_network, tags
 
 if TYPE_CHECKING:  # mlflow takes seconds to import
@@ -41,7 +41,7 @@ class Export:
 
     def __init__(self, weights: Path) -> None:
         self._weights = weights
-        self._graph = kept(sha256(weights))
+        self._graph = cached_graph_path(sha256(weights))
         self._folder = tempfile.TemporaryDirectory(prefix="mnistflow-", ignore_cleanup_errors=True)
         self._process: multiprocessing.process.BaseProcess | None = None
         if not self._graph.is_file():

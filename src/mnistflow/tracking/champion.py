@@ -1,4 +1,4 @@
-"""The registered model: its champion is the best run on validation. What becomes that has a model in MLflow."""
+"""The registered model: its champion is the best run on validation. Only a champion has a model in MLflow."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["ALIAS", "beats", "champion_run", "consider", "promote", "run_of_version"]
+__all__ = ["ALIAS", "champion_run", "consider", "promote", "reason_to_promote", "run_of_version"]
 
 ALIAS = "champion"
 VALIDATION = "val_accuracy"  # as a tag of a version
 
 
-def beats(client: MlflowClient, tracking: Tracking, dataset: str, accuracy: float | None) -> str | None:
+def reason_to_promote(client: MlflowClient, tracking: Tracking, dataset: str, accuracy: float | None) -> str | None:
     """Why a result becomes the champion: it beats the champion on validation; None if it does not.
 
     A result without a validation split never does, and neither does one on another data set than the champion's: there
@@ -63,10 +63,10 @@ def consider(
         graph: gives the file with the ONNX graph of its weights.
     """
     name, dataset = tracking.registered_model, run.data.params["dataset"]
-    if name is None or beats(client, tracking, dataset, accuracy) is None:
+    if name is None or reason_to_promote(client, tracking, dataset, accuracy) is None:
         return
     with lock("champion"):
-        reason = beats(client, tracking, dataset, accuracy)  # another run may have been faster
+        reason = reason_to_promote(client, tracking, dataset, accuracy)  # another run may have been faster
         if reason is None:
             return
         version = _crown(client, name, with_model(client, run, graph), accuracy, reason)

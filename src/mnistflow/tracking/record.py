@@ -19,7 +19,7 @@ from mnistflow.config import params
 from mnistflow.config.params import Params
 from mnistflow.config.paths import Paths
 from mnistflow.core.documents import read_document
-from mnistflow.core.files import md5, parse_yaml, read_csv, sha256
+from mnistflow.core.files import digest, md5, parse_yaml, read_csv, sha256
 from mnistflow.data.summary import LEAKAGE, DataSummary
 from mnistflow.evaluation.scores import read_scores, recorded
 from mnistflow.pipeline import durations, git
@@ -27,7 +27,7 @@ from mnistflow.pipeline.lockfile import Lock
 from mnistflow.tracking import champion, tags
 from mnistflow.tracking.archive import Export
 from mnistflow.tracking.description import describe, numbers, run_name
-from mnistflow.tracking.runs import result_key, texts
+from mnistflow.tracking.runs import as_mlflow_params, result_key
 from mnistflow.tracking.store import ALL_RUNS, connect, failure, lock, probe, view
 from mnistflow.training.history import Summary
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # mlflow takes seconds to import, and is not needed where tra
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-__all__ = ["Origin", "Record", "committed_params", "completing", "training"]
+__all__ = ["Origin", "Record", "committed_params", "record_result", "record_training"]
 
 EPOCH_METRICS = ("lr", "train_loss", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 PAUSE_SECONDS = 10  # without a new try after the store has failed
@@ -70,7 +70,7 @@ def committed_params(commit: str) -> Params | None:
 
 
 @contextlib.contextmanager
-def training(params: Params, paths: Paths, made: Mapping[str, object]) -> Iterator[Record]:
+def record_training(params: Params, paths: Paths, made: Mapping[str, object]) -> Iterator[Record]:
     """The run of a result that is about to be trained, found by content or made.
 
     Its epochs are recorded as they end, unless the same result is recorded already. A block that fails leaves the run
@@ -89,7 +89,7 @@ def training(params: Params, paths: Paths, made: Mapping[str, object]) -> Iterat
 
 
 @contextlib.contextmanager
-def completing(params: Params, paths: Paths) -> Iterator[None]:
+def record_result(params: Params, paths: Paths) -> Iterator[None]:
     """Record the result whose figures are drawn in the block, once they are there."""
     record = Record(params, paths, Origin.here())
     with _failing(record), record.exporting():
@@ -166,7 +166,7 @@ class Record:
 
             def start() -> None:
                 train, data = self._documents()
-                if champion.beats(self._client, self.params.tracking, data.dataset, train.val_accuracy):
+                if champion.reason_to_promote(self._client, self.params.tracking, data.dataset, train.val_accuracy):
                     self._export = stack.enter_context(Export(self.paths.weights))
 
             self._try(start)
@@ -223,8 +223,9 @@ class Record:
                 self._run = self._found_or_made(weights)
             if tags.WEIGHTS not in self._run.data.tags:
                 self._log_training(weights)
-            if tags.EVALUATED not in self._run.data.tags:
-                self._log_evaluation()
+            evaluation = digest({path.name: sha256(path) for path in self._evaluation_files()})
+            if self._run.data.tags.get(tags.EVALUATED) != evaluation:  # it is new, or measured by other code
+                self._log_evaluation(evaluation)
             run_id = self._run.info.run_id
             for path in sorted(
                 self.paths.figures.glob("*.png")
@@ -251,7 +252,7 @@ class Record:
 
     def _log_training(self, weights: str) -> None:
         train, data = self._documents()
-        took = durations.of(md5(self.paths.weights))
+        took = durations.read(md5(self.paths.weights))
         seconds = dict(enumerate(cast("list[float]", took.get("epoch_seconds", [])), start=1))
         trained_here = bool(self._epochs)
         for row in read_csv(self.paths.history):
@@ -269,20 +270,23 @@ class Record:
         # Last, because this tag says that training is recorded whole.
         self._tag({**new, tags.DVC_WEIGHTS: md5(self.paths.weights), tags.WEIGHTS: weights})
 
-    def _log_evaluation(self) -> None:
+    def _evaluation_files(self) -> tuple[Path, ...]:
+        return self.paths.test_metrics, self.paths.predictions, self.paths.robustness
+
+    def _log_evaluation(self, evaluation: str) -> None:
         scores, (_, data) = read_scores(self.paths.test_metrics), self._documents()
         batch_size = self.params.evaluate.batch_size
-        took = durations.of(durations.evaluation(self.paths.weights, self.paths.test_metrics, batch_size))
+        took = durations.read(durations.evaluation(self.paths.weights, self.paths.test_metrics, batch_size))
         speed = ("evaluate_seconds", "evaluate_images_per_second", "latency_seconds")
         self._log_metrics({**recorded(scores), **numbers(took, speed)})
-        for path in (self.paths.test_metrics, self.paths.predictions, self.paths.robustness):
+        for path in self._evaluation_files():
             self._client.log_artifact(self._run.info.run_id, str(path), "evaluation")
         self._tag(
             {
                 tags.TEST_IMAGES: data.test_digest,
                 "device.evaluate": scores.device,
                 "mlflow.note.content": describe(self._run.info.run_id, self.paths),
-                tags.EVALUATED: "true",
+                tags.EVALUATED: evaluation,
             }
         )
 
@@ -339,7 +343,9 @@ class Record:
             self._client.set_experiment_tag(self._experiment, tag, state)
         name = run_name(self.params, self.origin.baseline)
         run_id = self._client.create_run(self._experiment, run_name=name, tags=known).info.run_id
-        self._client.log_batch(run_id, params=[Param(*entry) for entry in texts(self.params.selected()).items()])
+        self._client.log_batch(
+            run_id, params=[Param(*entry) for entry in as_mlflow_params(self.params.selected()).items()]
+        )
         return self._client.get_run(run_id)
 
     def _log_epoch(self, row: Mapping[str, object], seconds: Mapping[int, float]) -> None:
@@ -376,7 +382,7 @@ class Record:
             profile=json.dumps({name: value for name, value in vars(data).items() if name.endswith("_images")}),
         )
         self._client.log_inputs(
-            self._run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+            self._run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "record_training")])]
         )
 
 

@@ -28,15 +28,15 @@ __all__ = [
     "MADE",
     "RunInfo",
     "RunSummary",
-    "content",
+    "as_mlflow_params",
     "find",
+    "find_run_of_result",
     "listed",
     "name_experiments",
     "name_study",
-    "of_result",
+    "parse_commit",
     "recorded",
     "result_key",
-    "texts",
 ]
 
 
@@ -91,12 +91,12 @@ def result_key(params: Params, paths: Paths, made: Mapping[str, object] | None =
     return digest({"data": data, "made": {name: made[name] for name in MADE}, **params.selected()})
 
 
-def texts(chosen: Mapping[str, object]) -> dict[str, str]:
+def as_mlflow_params(chosen: Mapping[str, object]) -> dict[str, str]:
     """Params as MLflow keeps them."""
     return {path: json.dumps(value).strip('"') for path, value in chosen.items()}
 
 
-def content(document: str, lock: str, name: str) -> tuple[Params, str] | None:
+def parse_commit(document: str, lock: str, name: str) -> tuple[Params, str] | None:
     """What a commit's params.yaml and dvc.lock say that it holds.
 
     Args:
@@ -117,7 +117,7 @@ def content(document: str, lock: str, name: str) -> tuple[Params, str] | None:
     return None if weights is None else (loaded, weights)
 
 
-def of_result(params: Params, paths: Paths) -> RunInfo | None:
+def find_run_of_result(params: Params, paths: Paths) -> RunInfo | None:
     """The run that stands for the result in a folder; None if it is not recorded.
 
     Raises:
@@ -240,7 +240,7 @@ def name_experiments(
     """
     present: dict[tuple[str, str], list[str]] = {}
     for name, weights, chosen in names:
-        present.setdefault((weights, digest(texts(chosen))), []).append(name)
+        present.setdefault((weights, digest(as_mlflow_params(chosen))), []).append(name)
     changed = []
     try:
         client, experiment = connect(tracking)
@@ -272,7 +272,7 @@ def name_study(
     Raises:
         ValueError: the store does not answer.
     """
-    wanted = {(weights, digest(texts(chosen))): entry for entry, weights, chosen in results}
+    wanted = {(weights, digest(as_mlflow_params(chosen))): entry for entry, weights, chosen in results}
     tagged = 0
     try:
         client, experiment = connect(tracking)
@@ -312,10 +312,10 @@ def _contents(experiments: Sequence[tuple[str, str]], wanted: str | None = None)
         held = None
         if document is not None and lock is not None:
             with contextlib.suppress(ValueError):  # not YAML; it cannot be told what that experiment holds
-                held = content(document, lock, name)
+                held = parse_commit(document, lock, name)
         if held is not None:
             chosen_params, weights = held
-            contents.append((name, (weights, digest(texts(chosen_params.selected())))))
+            contents.append((name, (weights, digest(as_mlflow_params(chosen_params.selected())))))
     return contents
 
 

@@ -1,4 +1,4 @@
-"""A training, put together once: for the stage, for benchmarks and for tests."""
+"""One function that puts a training together from a recipe, for the stage, for benchmarks and for tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mnistflow.core.affine import affine
 from mnistflow.core.tensors import Split
 from mnistflow.models.losses import Loss, LossName, make_loss
 from mnistflow.training.history import Epoch, History
-from mnistflow.training.loop import Precision, State, Step, computed_in, fit
+from mnistflow.training.loop import Precision, State, Step, fit, resolve_precision
 from mnistflow.training.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule
 
 __all__ = ["Training", "assemble"]
@@ -84,7 +84,7 @@ def assemble(
         warmup: of the schedule.
         augment: ``rotate``, ``scale`` and ``shift`` of :func:`mnistflow.core.affine.affine`; None: images stay as
             they are.
-        precision: see :func:`mnistflow.training.loop.computed_in`.
+        precision: see :func:`mnistflow.training.loop.resolve_precision`.
         keep: see :func:`mnistflow.training.loop.fit`, also for the others.
         patience: epochs without a better one.
         validation: measured after each epoch; alone decides on ``keep`` and ``patience``.
@@ -117,5 +117,5 @@ def assemble(
         "patience": patience,
         "capture": capture,
     }
-    computed = computed_in(precision, model, next(model.parameters()).device)
+    computed = resolve_precision(precision, model, next(model.parameters()).device)
     return Training(state, History(keep, state.epochs), computed, make_loss(loss), epochs, steps, options)

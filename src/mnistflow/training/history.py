@@ -52,7 +52,7 @@ class History:
     keep: Literal["best", "last"]
     epochs: list[Epoch] = field(default_factory=list)
 
-    MOST_STEPS: ClassVar[int] = 2000
+    MAX_STEPS: ClassVar[int] = 2000
 
     @property
     def kept(self) -> Epoch:
@@ -82,13 +82,13 @@ class History:
         return [{column: _short(getattr(epoch, column)) for column in columns} for epoch in self.epochs]
 
     def step_rows(self) -> list[dict[str, float | int | None]]:
-        """Every n-th step, so that there are at most ``MOST_STEPS``."""
+        """Every n-th step, so that there are at most ``MAX_STEPS``."""
         steps = [
             (epoch.epoch, loss, lr)
             for epoch in self.epochs
             for loss, lr in zip(epoch.step_losses, epoch.step_lrs, strict=True)
         ]
-        stride = math.ceil(len(steps) / self.MOST_STEPS)
+        stride = math.ceil(len(steps) / self.MAX_STEPS)
         return [
             {"step": step, "epoch": epoch, "loss": _short(loss), "lr": _short(lr)}
             for step, (epoch, loss, lr) in enumerate(steps, start=1)

@@ -21,10 +21,10 @@ from mnistflow.core import devices
 from mnistflow.core.tensors import Split, read_in_any_order
 from mnistflow.models.inference import logits_of, measure
 from mnistflow.models.losses import Loss
-from mnistflow.training.graphs import Captured, Stepping
+from mnistflow.training.cuda_graph import Captured, Stepping
 from mnistflow.training.history import Epoch
 
-__all__ = ["Diverged", "State", "Step", "computed_in", "fit"]
+__all__ = ["Diverged", "State", "Step", "fit", "resolve_precision"]
 
 
 ADVICE = "lower lr in the recipe, or take an experiment's change back: git checkout params.yaml"
@@ -90,7 +90,7 @@ class State:
         return next((epoch for epoch in reversed(self.epochs) if epoch.best), None)
 
 
-def computed_in(precision: Literal["auto", "fp32", "bf16"], model: nn.Module, device: torch.device) -> Precision:
+def resolve_precision(precision: Literal["auto", "fp32", "bf16"], model: nn.Module, device: torch.device) -> Precision:
     """What a network is computed in.
 
     Args:
@@ -197,7 +197,7 @@ def fit(
         val_loss, val_accuracy = measure(model, validation, plain_loss or loss) if validation else (None, None)
         test_loss, test_accuracy = measure(model, test, plain_loss or loss) if test else (None, None)
         measured = [value for value in (val_loss, test_loss) if value is not None]
-        if reason := _given_up(model, train, [train_loss, *measured], state.epochs):
+        if reason := _why_collapsed(model, train, [train_loss, *measured], state.epochs):
             raise Diverged(
                 f"training diverged: after epoch {number}, step {steps}, learning rate {state.lrs[-1]:.4g}, {reason}; "
                 + ADVICE
@@ -265,7 +265,7 @@ def _is_patience_over(state: State, patience: int | None) -> bool:
     return patience is not None and best is not None and len(state.epochs) - best.epoch >= patience
 
 
-def _given_up(model: nn.Module, train: Split, losses: list[float], before: list[Epoch]) -> str | None:
+def _why_collapsed(model: nn.Module, train: Split, losses: list[float], before: list[Epoch]) -> str | None:
     """What is wrong with a network that no step will bring back; None if it is well.
 
     That all images get the same class is not enough: so do, for an epoch or two, networks that only start slowly.
@@ -285,9 +285,9 @@ def _given_up(model: nn.Module, train: Split, losses: list[float], before: list[
     if len(classes) > 1 or len(train.labels[:PROBED].unique()) < 2:
         return None
     spread, size = float((logits.amax(dim=0) - logits.amin(dim=0)).max()), float(logits.abs().max())
-    is_deaf = spread <= 1e-6 * size
+    is_constant = spread <= 1e-6 * size
     is_worse = any(epoch.train_loss < 0.9 * losses[0] for epoch in before)
-    if not is_deaf and not is_worse:
+    if not is_constant and not is_worse:
         return None
     return f"the network answers {train.inputs.classes[int(classes)]!r} to every image, and has stopped learning"
 

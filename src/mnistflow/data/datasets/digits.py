@@ -9,7 +9,7 @@ from pathlib import Path
 from mnistflow.core.files import atomic_write, sha256
 from mnistflow.data.datasets.dataset import Dataset, LabelledImages, Published, register
 
-__all__ = ["FILE", "Digits", "carried", "verify"]
+__all__ = ["FILE", "Digits", "bundled_file", "verify"]
 
 FILE = "digits.csv"
 SHA256 = "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"
@@ -32,7 +32,7 @@ class Digits(Dataset):
         """Unpack the file that scikit-learn brings along."""
         target = folder / FILE
         if not target.exists():
-            with gzip.open(carried()) as file, atomic_write(target) as temporary:
+            with gzip.open(bundled_file()) as file, atomic_write(target) as temporary:
                 temporary.write_bytes(file.read())
                 verify(temporary)
         verify(target)
@@ -59,7 +59,7 @@ class Digits(Dataset):
         )
 
 
-def carried() -> Path:
+def bundled_file() -> Path:
     """The compressed file that scikit-learn, which takes seconds to import, brings along.
 
     Raises:

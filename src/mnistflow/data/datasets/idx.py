@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["IDX", "Source", "read_idx"]
 
 STAGING = ".fetching."
-MOST_BYTES, MOST_FILES = 60_000_000, 50  # of the files in a user's folder that are held against the checksums
+MAX_BYTES, MAX_FILES = 60_000_000, 50  # of the files in a user's folder that are held against the checksums
 
 # Fetches the files into a folder, giving up after so many seconds without an answer; returns where in it they are.
 Source = Callable[[Path, float], Path]
@@ -156,8 +156,8 @@ class IDX(Dataset):
     def _named_otherwise(self, name: str) -> Path | None:
         """The file in the folder that the user named which is this one by its checksum, whatever it is called."""
         assert self.own is not None
-        files = [path for path in sorted(self.own.rglob("*")) if path.is_file() and path.stat().st_size < MOST_BYTES]
-        for path in files[:MOST_FILES]:
+        files = [path for path in sorted(self.own.rglob("*")) if path.is_file() and path.stat().st_size < MAX_BYTES]
+        for path in files[:MAX_FILES]:
             try:
                 if sha256(path) == self.checksums[name]:
                     return path

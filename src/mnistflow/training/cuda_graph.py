@@ -19,7 +19,7 @@ __all__ = ["Captured", "Stepping"]
 Stepping = Callable[[Tensor, Tensor], Tensor]
 """Images (B, C, H, W) and labels (B,) to the loss, a scalar; the weights have taken a step."""
 
-WARM = 3  # steps that are computed as they are first: in them libraries set up what a recording must not hold
+WARMUP_STEPS = 3  # steps that are computed as they are first: in them libraries set up what a recording must not hold
 
 
 class Captured:
@@ -49,24 +49,24 @@ class Captured:
         self._loss: Tensor
         self._seen: torch.Size | None = None  # the shape of the last images
         self._times = 0  # in a row
-        self._works = record
+        self._may_capture = record
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """Take a step; for the arguments see :data:`Stepping`."""
-        self._hear_rates()
-        if self._graph is None and self._works:
+        self._update_rates()
+        if self._graph is None and self._may_capture:
             self._times = self._times + 1 if images.shape == self._seen else 1
             self._seen = images.shape
-            if self._times > WARM:
+            if self._times > WARMUP_STEPS:
                 self._record(images, labels)
         if self._graph is None or images.shape != self._images.shape:
-            return self._computed(images, labels)
+            return self._run_eagerly(images, labels)
         self._images.copy_(images)
         self._labels.copy_(labels)
         self._graph.replay()
         return self._loss
 
-    def _hear_rates(self) -> None:
+    def _update_rates(self) -> None:
         """Bring learning rates that have changed to the GPU."""
         for index, group in enumerate(self._groups):
             if group["lr"] != self._numbers[index]:
@@ -85,7 +85,7 @@ class Captured:
             for group, old in zip(self._groups, before, strict=True):
                 group.update(old)
 
-    def _computed(self, images: Tensor, labels: Tensor) -> Tensor:
+    def _run_eagerly(self, images: Tensor, labels: Tensor) -> Tensor:
         """A step as it is; beside the stream of everything else, as a recording wants what comes before it."""
         self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
         with torch.cuda.stream(self._stream), self._with_rates():
@@ -108,7 +108,7 @@ class Captured:
                 self._loss = self._step(self._images, self._labels)
         except RuntimeError as error:
             random.graphsafe_set_state(before)
-            self._works = False
+            self._may_capture = False
             reason = str(error).strip().partition("\n")[0]
             print(f"train: steps are launched part by part, because none could be recorded: {reason}", flush=True)
             return

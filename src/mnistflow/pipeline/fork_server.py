@@ -1,11 +1,11 @@
-"""A process that has imported what stages need, and forks for each of them.
+"""A fork server: a process that has imported what stages need, and forks for each of them.
 
 To import PyTorch, MLflow and Matplotlib takes longer than a small experiment trains, and each stage would do it again.
-A study starts one such process for all its experiments; elsewhere the stage `check` does, for the stages that DVC
-starts after it. A stage that finds one hands itself over: its script, folder, environment and open files go there, a
-fork runs the script, and the stage waits for the exit status of the fork and passes signals on. Only third-party
-packages are imported beforehand: a fork imports this library from the checkout that its script belongs to. When the
-stage or the process dies, so does the fork. On Linux alone; elsewhere, and where the process is gone, a stage starts by
+A study starts one fork server for all its experiments; elsewhere the stage `check` does, for the stages that DVC starts
+after it. A stage that finds one hands itself over: its script, folder, environment and open files go there, a fork runs
+the script, and the stage waits for the exit status of the fork and passes signals on. Only third-party packages are
+imported beforehand: a fork imports this library from the checkout that its script belongs to. When the stage or the
+fork server dies, so does the fork. On Linux only; elsewhere, and where the fork server is gone, a stage starts by
 itself.
 """
 
@@ -32,7 +32,7 @@ from pathlib import Path
 
 __all__ = ["hand_over", "name_of", "process_for", "start", "started"]
 
-NAME = "MNISTFLOW_WARM"  # in the environment of a stage of a study: the name of the process
+NAME = "MNISTFLOW_FORK_SERVER"  # in the environment of a stage of a study: the name of its fork server
 # In the order in which stages need them: a script that comes early is forked before the last is there.
 PACKAGES = ("numpy", "torch", "safetensors.torch", "pydantic", "yaml", "filelock", "tqdm", "PIL.Image")
 LATER_PACKAGES = (  # once a script has come; where `check` refuses, or nothing but it runs, none does
@@ -41,19 +41,19 @@ LATER_PACKAGES = (  # once a script has come; where `check` refuses, or nothing 
     "matplotlib.backends.backend_agg", "matplotlib.font_manager", "onnx", "onnxscript", "onnxruntime",
 )  # fmt: skip
 FILES = 3  # standard input, output and error
-MOST_BYTES = 2**20  # of a request
+MAX_BYTES = 2**20  # of a request
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @contextlib.contextmanager
 def started(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Start such a process, which ends with the block.
+    """Start a fork server, which ends with the block.
 
     Args:
-        environment: of the process. What packages read when they are imported holds for all stages.
+        environment: of the fork server. What packages read when they are imported holds for all stages.
 
     Yields:
-        What leads stages there, for their environment; nothing where there cannot be such a process.
+        What leads stages there, for their environment; nothing where there is no fork server.
     """
     if sys.platform != "linux":
         yield {}
@@ -68,14 +68,14 @@ def started(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def start(owner: int, environment: Mapping[str, str] = os.environ) -> subprocess.Popen[bytes] | None:
-    """Start such a process for the stages that another process will start; it ends with that one.
+    """Start a fork server for the stages that another process will start; it ends with that one.
 
     Args:
-        owner: the number of the other process: DVC.
-        environment: of the process. What packages read when they are imported holds for all stages.
+        owner: the ID of the other process: DVC.
+        environment: of the fork server. What packages read when they are imported holds for all stages.
 
     Returns:
-        The process; None where there cannot be one, or stages are led to another one.
+        The fork server; None where there cannot be one, or stages are led to another one.
     """
     if sys.platform == "linux" and NAME not in os.environ:
         with contextlib.suppress(OSError):  # no memory for it, or the name is taken: the stages start by themselves
@@ -84,15 +84,15 @@ def start(owner: int, environment: Mapping[str, str] = os.environ) -> subprocess
 
 
 def name_of(owner: int) -> str:
-    """The name of what :func:`start` starts; an owner's number is its own only within its namespace (its container)."""
+    """The name of what :func:`start` starts; an owner's ID is unique only within its namespace (its container)."""
     return f"of-{Path('/proc/self/ns/pid').stat().st_ino}-{owner}"
 
 
 def process_for(dvc: int | None) -> socket.socket | None:
-    """A connection to the process that a stage can be handed over to, if there is one.
+    """A connection to the fork server that a stage can be handed over to, if there is one.
 
     Args:
-        dvc: the process of the DVC that has started the stage.
+        dvc: the process ID of the DVC that has started the stage.
     """
     name = os.environ.get(NAME) or (None if dvc is None else name_of(dvc))
     if name is None or sys.platform != "linux":
@@ -109,7 +109,7 @@ def process_for(dvc: int | None) -> socket.socket | None:
 
 
 def _process(name: str, owner: int, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """The process that serves a socket until its owner dies; in a session of its own, because Ctrl-C in a terminal is
+    """A fork server that serves a socket until its owner dies; in a session of its own, because Ctrl-C in a terminal is
     for who waits for its forks.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -143,12 +143,12 @@ def _is_ours(connection: socket.socket) -> bool:
 
 
 def hand_over(process: socket.socket, before: Callable[[], None]) -> None:
-    """Let such a process run this script, and exit as it does.
+    """Let a fork server run this script, and exit as it does.
 
     Returns only where it has just ended; the stage then starts by itself.
 
     Args:
-        process: a connection to it, which is closed.
+        process: a connection to the fork server, which is closed.
         before: called once the script runs there, before this process waits.
     """
     environment = {name: value for name, value in os.environ.items() if name != NAME}
@@ -224,7 +224,7 @@ def _start(connection: socket.socket, others: list[socket.socket]) -> int | None
         head, ancillary, _, _ = connection.recvmsg(4, socket.CMSG_SPACE(FILES * array.array("i").itemsize))
         size = int.from_bytes(head, "big")
         data = b""
-        while 0 < size <= MOST_BYTES and len(data) < size and (part := connection.recv(size - len(data))):
+        while 0 < size <= MAX_BYTES and len(data) < size and (part := connection.recv(size - len(data))):
             data += part
         request = json.loads(data)
     except (OSError, ValueError):

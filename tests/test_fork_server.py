@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from mnistflow.pipeline import warm
+from mnistflow.pipeline import fork_server
 
 if sys.platform != "linux":
     pytest.skip("only Linux has such a process", allow_module_level=True)
@@ -34,7 +34,7 @@ stage.begin()
 @pytest.fixture(scope="module")
 def address() -> Iterator[dict[str, str]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    with warm.started(environment) as address:
+    with fork_server.started(environment) as address:
         yield address
 
 
@@ -58,7 +58,7 @@ def started(command: list[str], address: dict[str, str], folder: Path, **environ
 
 REPORT = """
 import os
-print(os.getcwd(), os.environ["OWN"], "MNISTFLOW_WARM" in os.environ, *sys.argv[1:])
+print(os.getcwd(), os.environ["OWN"], "MNISTFLOW_FORK_SERVER" in os.environ, *sys.argv[1:])
 print("torch" in sys.modules, os.getpid())
 """
 
@@ -88,7 +88,7 @@ def test_a_script_runs_there_as_it_would_here(address: dict[str, str], tmp_path:
         ("print('done')", 0, "done\n"),
     ],
 )
-def test_it_ends_here_as_it_ends_there(
+def test_exit_status_and_output_of_a_fork_are_those_of_the_stage(
     body: str, status: int, output: str, address: dict[str, str], tmp_path: Path
 ) -> None:
     process = started(script(tmp_path, body), address, tmp_path)
@@ -99,7 +99,7 @@ def test_it_ends_here_as_it_ends_there(
 
 IMPORTS = """
 import importlib, torch
-from mnistflow.pipeline.warm import LATER_PACKAGES, PACKAGES
+from mnistflow.pipeline.fork_server import LATER_PACKAGES, PACKAGES
 asked = []
 for owner, name in [(torch.cuda, "is_available"), (torch.cuda, "device_count"), (torch._C, "_cuda_getDeviceCount")]:
     assert hasattr(owner, name)
@@ -149,7 +149,7 @@ def test_a_stage_that_dies_before_it_is_answered_ends_no_other(
         monkeypatch.setenv(name, value)
     data = json.dumps({"arguments": ["no.py"], "folder": str(tmp_path), "environment": {}}).encode()
     request = (len(data).to_bytes(4, "big") + data)[:sent]
-    connection = warm.process_for(None)
+    connection = fork_server.process_for(None)
     assert connection is not None
     with connection, Path(os.devnull).open("r+b") as null:
         rights = array.array("i", [null.fileno()] * 3)
@@ -208,7 +208,7 @@ def test_a_stage_that_is_killed_takes_its_script_along(address: dict[str, str], 
 
 
 def test_a_process_that_is_killed_takes_its_scripts_along_and_later_ones_start_by_themselves(tmp_path: Path) -> None:
-    with warm.started({**os.environ, "PYTHONPATH": str(ROOT / "src")}) as own:
+    with fork_server.started({**os.environ, "PYTHONPATH": str(ROOT / "src")}) as own:
         process = started(script(tmp_path, WAITS), own, tmp_path)
         assert process.stdout is not None
         pid = int(process.stdout.readline())
@@ -223,12 +223,12 @@ def test_a_process_that_is_killed_takes_its_scripts_along_and_later_ones_start_b
         assert output.splitlines()[1] == f"False {again.pid}"
 
 
-FIRST = "stage.prepare_for_others()\n"
+FIRST = "stage.start_fork_server()\n"
 SECOND = """
 import os, time
 from pathlib import Path
 parent = Path(f"/proc/{os.getppid()}/cmdline").read_text()
-print("forked from" if "mnistflow.pipeline.warm" in parent else "started by", os.getppid(), flush=True)
+print("forked from" if "mnistflow.pipeline.fork_server" in parent else "started by", os.getppid(), flush=True)
 time.sleep(float(os.environ["PAUSE"]))
 """
 TWO_STAGES = """

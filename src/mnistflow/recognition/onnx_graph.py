@@ -13,7 +13,7 @@ import onnxruntime
 
 from mnistflow.core.files import project_root
 
-__all__ = ["BATCH", "FORMAT", "KEY", "description", "digest", "kept", "read_graph", "refuse_harmful"]
+__all__ = ["BATCH", "FORMAT", "KEY", "cached_graph_path", "description", "digest", "read_graph", "refuse_harmful"]
 
 
 FORMAT = 1  # of what an ONNX file says of itself
@@ -25,7 +25,7 @@ KEY = "mnistflow"  # under which it says it
 BATCH = 1000  # images at once
 
 
-def kept(weights: str) -> Path:
+def cached_graph_path(weights: str) -> Path:
     """Where the ONNX graph of weights is kept between runs.
 
     Args:
@@ -41,7 +41,7 @@ def digest(body: bytes, about: Mapping[str, object]) -> str:
     return seen.hexdigest()
 
 
-MOST_VALUES = 2**24  # that a network computes on its way from one image to its answer
+MAX_VALUES = 2**24  # that a network computes on its way from one image to its answer
 
 
 _KINDS = ("FLOAT", "INT", "STRING", "TENSOR", "FLOATS", "INTS", "STRINGS")
@@ -94,8 +94,8 @@ def refuse_harmful(path: Path, graph: bytes) -> None:
             if not (has_shape and all(side.HasField("dim_value") for side in known[name].shape.dim)):
                 raise ValueError(f"{path} has a value whose size is not known beforehand ({node.op_type}); not opened")
             values += math.prod(side.dim_value for side in known[name].shape.dim)
-    if values > MOST_VALUES:
-        raise ValueError(f"{path} computes {values:,} values for an image; at most {MOST_VALUES:,} are possible")
+    if values > MAX_VALUES:
+        raise ValueError(f"{path} computes {values:,} values for an image; at most {MAX_VALUES:,} are possible")
 
 
 def description(path: Path, graph: bytes, session: onnxruntime.InferenceSession) -> Mapping[str, object]:

@@ -9,7 +9,7 @@ from test_checkpoints import KINDS, begun, outcome
 from torch import Tensor, nn
 
 from mnistflow.core import devices
-from mnistflow.training.graphs import WARM, Captured
+from mnistflow.training.cuda_graph import WARMUP_STEPS, Captured
 from mnistflow.training.optimizers import make_optimizer
 
 CUDA = torch.device("cuda")
@@ -58,11 +58,11 @@ def test_it_is_recorded_and_a_new_learning_rate_is_heard(capsys: pytest.CaptureF
     captured = Captured(step, optimizer, CUDA)
     images, labels = torch.rand(8, 4, device=CUDA), torch.arange(8, device=CUDA) % 2
     launches = []
-    for _ in range(WARM + 3):
+    for _ in range(WARMUP_STEPS + 3):
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
             captured(images, labels)
         launches.append(sum(event.count for event in profile.key_averages() if event.key == "aten::linear"))
-    assert launches[:WARM] == [1] * WARM
+    assert launches[:WARMUP_STEPS] == [1] * WARMUP_STEPS
     assert launches[-1] == 0
     before = model.weight.detach().clone()
     optimizer.param_groups[0]["lr"] = 0.0
