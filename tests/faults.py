@@ -176,8 +176,8 @@ def killed_until_done(checkout: Checkout, stage: str, kills: int, seed: int) -> 
             stage_command(stage),
             begins=begins,
             kill=number,
-            # Where it does not say when its work begins: most of the first half are imports.
-            after=numbers.uniform(0 if begins else undisturbed.seconds / 2, undisturbed.seconds),
+            # Where it does not say when its work begins: most of the first half are imports. In the end it exits.
+            after=numbers.uniform(0 if begins else undisturbed.seconds / 2, 0.8 * undisturbed.seconds),
         )
         assert "Traceback" not in tried.output, tried.output
         assert_whole(checkout)

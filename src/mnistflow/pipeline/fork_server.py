@@ -47,7 +47,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @contextlib.contextmanager
 def started(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Start a fork server, which ends with the block.
+    """Start a fork server, which ends with the block; one that the environment leads to already is used instead.
 
     Args:
         environment: of the fork server. What packages read when they are imported holds for all stages.
@@ -55,7 +55,7 @@ def started(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
     Yields:
         What leads stages there, for their environment; nothing where there is no fork server.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or environment.get(NAME):
         yield {}
         return
     name = f"study-{secrets.token_hex(8)}"
