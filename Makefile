@@ -4,8 +4,8 @@
 # make ui      the MLflow UI on 127.0.0.1
 # make lock    pin the newest versions in requirements.lock
 #
-# The environment is .venv, with the versions of requirements.lock. With VENV=<folder of another environment> that one
-# is used, and only what pyproject.toml asks for and it lacks is installed there.
+# The environment is .venv, with the versions in requirements.lock. VENV=<path of another environment> uses that one
+# instead, and installs only those packages from pyproject.toml that it lacks.
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -18,8 +18,8 @@ export PATH := $(BIN):$(PATH)
 
 repro: $(READY)
 	@git rev-parse --git-dir >/dev/null 2>&1 || grep -qsi 'no_scm *= *true' .dvc/config .dvc/config.local || { \
-	  echo 'This folder is in no git repository. Make one (git init && git add --all && git commit -m start),' \
-	    'or do without experiments: dvc config core.no_scm true' >&2; exit 1; }
+	  echo 'This folder is not in a git repository. Create one (git init && git add --all && git commit -m start),' \
+	    'or work without experiments: dvc config core.no_scm true' >&2; exit 1; }
 	dvc repro
 	@PYTHONPATH=src python -m mnistflow show
 	@PYTHONPATH=src python -m mnistflow gate

@@ -22,7 +22,7 @@ from benchmarks import ROOT
 from benchmarks.ours import Training, mnist, params_of
 from benchmarks.timing import alternated, keep, ratio, seconds_each, spread
 from mnistflow.core import devices
-from mnistflow.training.loop import TINY
+from mnistflow.training.loop import MAX_BATCH_WITHOUT_ONEDNN
 
 NAMES = ("seed-000", "seed-001", "seed-001-cnn", "seed-002", "seed-003", "seed-004", "default")
 
@@ -74,7 +74,7 @@ def bare(it: Training) -> float:
     model, optimizer, schedule = it.model, it.state.optimizer, it.state.schedule
     loss, augment = it.assembled.options["loss"], it.assembled.options["augment"]
     images, labels, batch = it.train.images, it.train.labels, it.recipe.batch_size
-    layout, small = it.state.layout, batch <= TINY
+    layout, small = it.state.layout, batch <= MAX_BATCH_WITHOUT_ONEDNN
     generator, bf16 = it.state.generator, it.assembled.precision == "bf16"
     model.train()
     if small:

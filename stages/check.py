@@ -16,7 +16,7 @@ from mnistflow.pipeline import git
 def main() -> None:
     paths = Paths.load()
     if Path.cwd().resolve() != project_root():  # a copy, for an experiment
-        git.refuse_lost_copies(project_root())
+        git.check_copies_are_supported(project_root())
     if mistakes := problems(Path("params.yaml")):
         raise ParamsError(mistakes)
     # Where DVC, which follows links, sees what the user brings change; also in the copies that it runs experiments in.

@@ -43,8 +43,8 @@ def main() -> None:
         evaluate_images_per_second=speed.images_per_second,
         latency_seconds=speed.latency,
     )
-    print(f"evaluate: {result.accuracy:.2%} of {len(test):,} test images right, mean loss {result.loss:.4f}")
-    print(f"evaluate: {speed.images_per_second:,.0f} images a second, one alone in {1000 * speed.latency:.2f} ms")
+    print(f"evaluate: {result.accuracy:.2%} of {len(test):,} test images correct, mean loss {result.loss:.4f}")
+    print(f"evaluate: {speed.images_per_second:,.0f} images per second; {1000 * speed.latency:.2f} ms for one image")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main() -> None:
     start = paths.start / "given"
     if start.is_symlink():
         models.start_from(model, block.architecture, start)
-        print(f"train: starts from {start.resolve()}")
+        print(f"train: starting from {start.resolve()}")
     training = assemble(
         model, train, generator, validation=validation, test=test, capture=params.train.cuda_graph, **recipe.arguments
     )
@@ -63,7 +63,7 @@ def main() -> None:
         }
     )
     print(
-        f"train: {params.model} ({models.parameter_count(model):,} parameters) by recipe {params.recipe} "
+        f"train: {params.model} ({models.parameter_count(model):,} parameters) with recipe {params.recipe} "
         f"on {devices.describe(device)} in {training.precision}, {len(train):,} images"
     )
 
@@ -71,7 +71,7 @@ def main() -> None:
     history, state = training.history, training.state
     checkpoint = Checkpoint(fingerprint, device, params.train.checkpoint_every)
     display = Display(training.epochs, training.steps, params.train.report_every)
-    with checkpoint.held(), tracking.record_training(params, paths, made) as record:
+    with checkpoint.locked(), tracking.record_training(params, paths, made) as record:
         with stoppable() as stop:
             if checkpoint.restore(state):
                 display.resumed(state)

@@ -54,7 +54,7 @@ def test_names_stand_for_files_folders_and_patterns(tmp_path: Path) -> None:
     ]
 
 
-def test_an_answer_names_what_the_network_said(predictor: Predictor, tmp_path: Path) -> None:
+def test_an_answer_has_label_probability_and_runners_up(predictor: Predictor, tmp_path: Path) -> None:
     picture = np.full((60, 40), 255, dtype=np.uint8)
     picture[10:50, 15:22] = 0
     Image.fromarray(picture).save(tmp_path / "one.png")
@@ -74,10 +74,10 @@ def test_an_answer_names_what_the_network_said(predictor: Predictor, tmp_path: P
     [
         ("gone.png", "there is no file gone.png"),
         ("empty", "there is no picture in empty; PNG, JPEG, "),
-        ("text.png", "is not an image that can be read"),
+        ("text.png", "is not a supported image"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(predictor: Predictor, tmp_path: Path, name: str, message: str) -> None:
+def test_unreadable_files_give_one_line(predictor: Predictor, tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no picture", encoding="utf-8")
     with pytest.raises(ValueError, match=message) as caught:
@@ -91,7 +91,7 @@ def test_answers_as_text(predictor: Predictor) -> None:
     nothing = Answer("none.png", "", None, ())
     assert one.line(8) == "7.png     7  90.0%   then 1 6.0%, 9 3.0%"
     assert several.line(8) == "71.png    71  72.0%   least sure: number 2, 1 80.0%, then 7 15.0%, 9 5.0%"
-    assert nothing.line(8) == "none.png  nothing is written in it"
+    assert nothing.line(8) == "none.png  no digit found"
 
     document = json.loads(json.dumps(several.tree(predictor)))
     assert document["model"] == {"name": "mlp", "weights": predictor.identity.weights}

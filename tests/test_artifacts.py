@@ -40,14 +40,14 @@ write_tensors(Path(sys.argv[1]), {"b": torch.arange(3), "a": torch.ones(2)}, {"y
     assert len({(tmp_path / name).read_bytes() for name in ("one", "three")}) == 1
 
 
-def test_what_was_read_is_written_as_it_was(digits: Splits, tmp_path: Path) -> None:
+def test_tensors_round_trip_unchanged(digits: Splits, tmp_path: Path) -> None:
     one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
     write_split(one, digits[1])
     write_tensors(other, *read_tensors(one))
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_what_a_killed_process_had_written_goes_with_the_next_writing(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_by_the_next_write(tmp_path: Path) -> None:
     program = """
 import sys, torch
 from pathlib import Path
@@ -111,7 +111,7 @@ def test_a_damaged_file_is_refused_by_name(digits: Splits, tmp_path: Path) -> No
         read_split(tmp_path / "nowhere")
 
 
-def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_file_not_written_by_mnistflow_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"x": torch.ones(1)}, path)
     with pytest.raises(ValueError, match="was not written by mnistflow"):

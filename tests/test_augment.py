@@ -29,7 +29,7 @@ def centre(images: Tensor) -> Tensor:
     return torch.stack([down, right], dim=1)
 
 
-def test_nothing_asked_is_nothing_done() -> None:
+def test_zero_augmentation_returns_the_same_images() -> None:
     images = torch.randn(4, 1, 8, 8)
     assert affine(images, generator(), rotate=0, scale=0, shift=0) is images
 
@@ -70,7 +70,7 @@ def test_new_pixels_continue_the_background() -> None:
     assert (moved[:, :, 0, 0] < -0.99).all()
 
 
-def test_the_generator_decides() -> None:
+def test_the_generator_determines_the_augmentation() -> None:
     images = torch.randn(5, 1, 12, 12)
     one, again = (affine(images, generator(), rotate=10, scale=0.1, shift=2) for _ in range(2))
     assert torch.equal(one, again)

@@ -80,7 +80,7 @@ np.save(sys.argv[3], mlflow.pyfunc.load_model(sys.argv[1]).predict(np.load(sys.a
         assert parity.largest_difference < 1e-5
 
 
-def test_a_model_is_found_by_whatever_it_is_called(here: Checkout) -> None:
+def test_a_model_is_found_by_any_of_its_names(here: Checkout) -> None:
     _, one, other = runs(here)
     by_run = {one.info.run_id: "lenet5 · default", other.info.run_id: "mlp · default"}
     names = {
@@ -165,22 +165,22 @@ def test_an_accuracy_that_other_weights_had_is_not_claimed(here: Checkout) -> No
     assert open_predictor(None).identity.test_accuracy is None
 
 
-def test_what_is_not_there_is_one_clear_message(here: Checkout) -> None:
+def test_a_missing_model_gives_one_clear_message(here: Checkout) -> None:
     Path("notes.txt").touch()
     Path("bad.safetensors").write_text("bad", encoding="utf-8")
     for wanted, message in {
         "gone.safetensors": "there is no file gone.safetensors",
         "gone.onnx": "there is no file gone.onnx",
         "bad.safetensors": "bad.safetensors is damaged",
-        "notes.txt": "notes.txt is not a model; weights end with .safetensors and ONNX graphs with .onnx",
+        "notes.txt": "notes.txt is not a model; weights files end with .safetensors, ONNX files with .onnx",
         "with-mpl": "there is no run 'with-mpl'; did you mean 'with-mlp'? the newest are:",
-        "models:/mnistflow": "'models:/mnistflow' names no version; write models:/NAME@ALIAS or models:/NAME/VERSION",
+        "models:/mnistflow": "'models:/mnistflow' is not a version; use models:/NAME@ALIAS or models:/NAME/VERSION",
         "models:/mnistflow@king": "has no models:/mnistflow@king",
         "models:/mnistflow/99": "has no models:/mnistflow/99",
     }.items():
         with pytest.raises(ValueError, match="^.*" + message.replace("?", "[?]").replace("(", "[(]")):
             open_predictor(wanted)
-    with pytest.raises(ValueError, match=r"gone\.onnx is a graph; weights, which end with"):
+    with pytest.raises(ValueError, match=r"gone\.onnx is an ONNX file; a weights file"):
         catalogue.source("gone.onnx")
     WEIGHTS.unlink()
     with pytest.raises(ValueError, match=r"there is no model in this folder yet; `dvc repro` \(or `make repro`\)"):

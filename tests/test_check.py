@@ -58,9 +58,9 @@ def test_the_committed_file_is_right(params: Path) -> None:
         ("  digits:", "  digit:", "datasets.digit: there is no data set 'digit'; did you mean 'digits'?"),
         ("size: 28", "siz: 28", "datasets.digits.siz: unknown key; did you mean 'size'?"),
         ("path:\n", "path: nowhere\n", "datasets.mnist.path: there is no folder "),
-        ("dataset: mnist", "dataset: folder", "datasets.folder.path: name the folder of your images, laid out as "),
+        ("dataset: mnist", "dataset: folder", "datasets.folder.path: set it to your image folder, laid out as "),
         ("validation_size: 0.1", "validation_size: 0.000001", "preprocess.validation_size: 1e-06 of mnist's 60000"),
-        ("  robustness: true\n", "", "evaluate.robustness: is missing; every key of this block"),
+        ("  robustness: true\n", "", "evaluate.robustness: is missing; this key is required"),
         ("min_accuracy:", "min_acuracy: 0.9", "evaluate.gates.min_acuracy: unknown key; did you mean 'min_accuracy'?"),
         ("min_accuracy:", "min_accuracy: 99", "evaluate.gates.min_accuracy: expected a number from 0 to 1, or null"),
         ("min_accuracy:", "min_accuracy: -1", "evaluate.gates.min_accuracy: expected greater than or equal to 0"),
@@ -70,7 +70,7 @@ def test_the_committed_file_is_right(params: Path) -> None:
         (
             "validation_size: 0.1",
             "validation_size: 0.0001",
-            "preprocess.validation_size: 0.0001 of mnist's 60000 training images is 6; take 0, or 10",
+            "preprocess.validation_size: 0.0001 of mnist's 60000 training images is 6; set it to 0, or to 10",
         ),
     ],
 )
@@ -84,11 +84,11 @@ def test_a_mistake_in_a_block_is_named_by_its_path(params: Path, old: str, new: 
     [
         (
             (("model: lenet5", "model: mlp"), ("    - 512\n    - 256", "    - 1000000\n    - 1000000")),
-            r"models.mlp: 1,000,796,000,010 parameters, .* need 12,010 GB, and this machine has \d+; take a",
+            r"models.mlp: 1,000,796,000,010 parameters, .* need 12,010 GB, but this machine has \d+; choose a",
         ),
         (
             (("pad: 0", "pad: 512"),),
-            r"preprocess.pad: 60,000 images of 1052 x 1052 pixels need 266 GB, and this machine has \d+; take less",
+            r"preprocess.pad: 60,000 images of 1052 x 1052 pixels need 266 GB, but this machine has \d+; use less",
         ),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_folder_of_images_is_looked_at_before_anything_runs(params: Path, tmp_
             (tmp_path / "own" / "train" / name / f"{index}.png").touch()
     assert [problem.partition(": ")[0] for problem in problems(params)] == ["datasets.folder.test_size"]
     assert after(params, ("test_size: 0.2", "test_size: 0.5")) == [
-        "preprocess.validation_size: 0.1 of folder's 6 training images is 1; take 0, or 3 to 3 of them"
+        "preprocess.validation_size: 0.1 of folder's 6 training images is 1; set it to 0, or to 3 to 3 images"
     ]
     assert after(params, ("validation_size: 0.1", "validation_size: 0.5")) == []
 
@@ -195,11 +195,11 @@ def trained(params: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("start.safetensors", "lenet5", None),
         ("start.safetensors", "mlp", "start.safetensors holds the weights of lenet5 for 1x28x28 and 10 classes, not"),
-        ("models/model.safetensors", "lenet5", "models/model.safetensors is what training replaces; take a copy: cp "),
+        ("models/model.safetensors", "lenet5", "training overwrites models/model.safetensors; copy it first: cp "),
         ("none.safetensors", "lenet5", "there is no file "),
         ("params.yaml", "lenet5", "params.yaml is damaged: "),
-        ("loop", "lenet5", "'loop' cannot be a path here: too many levels of symbolic links; name another"),
-        ("x" * 5000, "lenet5", "cannot be a path here: file name too long; name another"),
+        ("loop", "lenet5", "'loop' is not a usable path: too many levels of symbolic links; choose another"),
+        ("x" * 5000, "lenet5", "is not a usable path: file name too long; choose another"),
         ("ab" * 16, "lenet5", f"has no weights of run {'ab' * 16}: "),
     ],
 )
@@ -220,10 +220,10 @@ def test_weights_that_training_cannot_start_from_are_refused(
         (
             "registered_model: mnistflow",
             "registered_model: a/b",
-            "tracking.registered_model: 'a/b' cannot name a model",
+            "tracking.registered_model: 'a/b' is not a valid model name",
         ),
-        ("registered_model: mnistflow", "registered_model: 'a:b'", "tracking.registered_model: 'a:b' cannot name a"),
-        ("uri:\n", "uri: foo://bar\n", "tracking.uri: MLflow has no store at foo://; take http://, "),
+        ("registered_model: mnistflow", "registered_model: 'a:b'", "tracking.registered_model: 'a:b' is not a valid"),
+        ("uri:\n", "uri: foo://bar\n", "tracking.uri: MLflow supports no store foo://; use http://, "),
         ("uri:\n", "uri: postgresql+psycopg2://a:b@host/db\n", None),
         ("uri:\n", "uri: ./runs\n", None),
         ("uri:\n", "uri: sqlite:///other.db\n", None),
@@ -240,7 +240,7 @@ def test_a_device_that_is_not_there_is_refused(params: Path, block: str) -> None
     wanted = f"cuda:{torch.cuda.device_count()}"
     (problem,) = after(params, (f"{block}:\n  device: auto", f"{block}:\n  device: {wanted}"))
     there = ", ".join(devices.available())
-    assert problem == f"{block}.device: there is no device '{wanted}' on this machine; there is: {there}"
+    assert problem == f"{block}.device: there is no device '{wanted}' on this machine; available: {there}"
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

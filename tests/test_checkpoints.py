@@ -80,7 +80,7 @@ def outcome(state: State) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_ends_as_if_it_had_not_been_interrupted(kind: str, digits: Splits) -> None:
+def test_resumed_training_ends_in_the_same_bits(kind: str, digits: Splits) -> None:
     state, run = begun(kind, digits)
     events = len(list(run()))
     expected = outcome(state)
@@ -106,7 +106,7 @@ def test_it_ends_as_if_it_had_not_been_interrupted(kind: str, digits: Splits) ->
     assert list(checkpoint.path.parent.iterdir()) == []
 
 
-def test_the_time_that_was_spent_counts(digits: Splits) -> None:
+def test_durations_include_time_before_the_interruption(digits: Splits) -> None:
     state, run = begun("sgd", digits)
     list(islice(run(), 10))
     state.started -= 100
@@ -163,14 +163,14 @@ def test_one_that_is_damaged_or_of_another_training_is_set_aside(
     assert str(checkpoint.path.with_suffix(".damaged")) in printed
 
 
-def test_another_training_has_another_one(digits: Splits) -> None:
+def test_a_different_training_uses_a_different_checkpoint(digits: Splits) -> None:
     state, run = begun("sgd", digits)
     list(islice(run(), 10))
     Checkpoint("one", CPU, every=1e9).save(state)
     assert not Checkpoint("other", CPU, every=1e9).restore(state)
 
 
-def test_in_long_epochs_there_is_one_every_so_many_seconds(digits: Splits) -> None:
+def test_long_epochs_save_checkpoints_at_intervals(digits: Splits) -> None:
     state, run = begun("sgd", digits)
     list(islice(run(), 5))
     for every, due in ((1e9, False), (1e-9, True)):
@@ -180,27 +180,27 @@ def test_in_long_epochs_there_is_one_every_so_many_seconds(digits: Splits) -> No
         assert checkpoint.is_due() == due
 
 
-def test_that_it_cannot_be_written_is_one_warning(digits: Splits, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unwritable_checkpoint_gives_one_warning(digits: Splits, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = Checkpoint("any", CPU, every=1e9)
     checkpoint.path.parent.parent.write_text("a file where a folder should be", encoding="utf-8")
     state, run = begun("sgd", digits)
     for _ in islice(run(), 3):
         checkpoint.save(state)
     printed = capsys.readouterr().out
-    assert printed.startswith("train: warning: no checkpoint: ")
+    assert printed.startswith("train: warning: no checkpoint saved: ")
     assert printed.endswith("training continues without\n")
     assert printed.count("\n") == 1
 
 
-def test_a_training_that_came_to_nothing_leaves_none(digits: Splits) -> None:
+def test_diverged_training_leaves_no_checkpoint(digits: Splits) -> None:
     checkpoint = Checkpoint("any", CPU, every=1e9)
     state, run = begun("sgd", digits)
-    with pytest.raises(KeyboardInterrupt), checkpoint.held():
+    with pytest.raises(KeyboardInterrupt), checkpoint.locked():
         list(islice(run(), 3))
         checkpoint.save(state)
         raise KeyboardInterrupt
     assert checkpoint.path.is_file()
-    with pytest.raises(Diverged), checkpoint.held():
+    with pytest.raises(Diverged), checkpoint.locked():
         raise Diverged("the loss is nan")
     assert list(checkpoint.path.parent.iterdir()) == []
 

@@ -92,7 +92,7 @@ def test_show_without_a_result_says_what_to_do(clean: Checkout, tmp_path: Path) 
 
 
 def test_gates_pass_or_fail_and_change_no_result(workspace: Checkout) -> None:
-    assert workspace.mnistflow("gate") == "no gate is set; evaluate.gates in params.yaml has those there are\n"
+    assert workspace.mnistflow("gate") == "no gate is set; evaluate.gates in params.yaml lists all gates\n"
     figures: Any = read_json(workspace.folder / "metrics" / "evaluate.json")
     worst = min(figure["recall"] for figure in figures["classes"])
     workspace.replace("params.yaml", "min_accuracy:\n", f"min_accuracy: {figures['accuracy']}\n")
@@ -133,7 +133,7 @@ def test_gates_without_a_result_say_what_to_do(clean: Checkout) -> None:
     assert output.startswith("mnistflow: there is no result in this folder yet")
 
 
-def test_paths_are_those_of_the_folder_that_a_command_is_given_in(finished: Checkout, tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_current_folder(finished: Checkout, tmp_path: Path) -> None:
     checkout = Checkout(finished.copy(tmp_path / "checkout").folder / "docs")
     source = str(checkout.folder.parent / "src")
     checkout.run(*COMMAND, "data", "export", "digits", PYTHONPATH=source)
@@ -172,8 +172,8 @@ def test_an_export_that_cannot_work_is_one_message(clean: Checkout, tmp_path: Pa
     checkout = clean.copy(tmp_path / "checkout")
     for arguments, message in (
         (("out", "--dataset", "mnits"), "mnistflow: there is no data set 'mnits'; did you mean 'mnist'?"),
-        (("out", "--dataset", "folder"), "mnistflow: params.yaml is wrong:\n  datasets.folder.path: name the folder"),
-        (("src",), f"{checkout.folder / 'src'} exists and is not an empty folder; name another\n"),
+        (("out", "--dataset", "folder"), "mnistflow: params.yaml is invalid:\n  datasets.folder.path: set it to your"),
+        (("src",), f"{checkout.folder / 'src'} exists and is not an empty folder; choose another\n"),
     ):
         output = checkout.run(*COMMAND, "data", "export", *arguments, status=1, PYTHONPATH="src")
         assert message in output
@@ -253,7 +253,7 @@ def test_predict_works_below_the_project_and_from_standard_input(finished: Check
     assert piped.split() == ["-", *named.split()[1:]]
 
 
-def test_predict_names_what_it_cannot_read_and_goes_on(finished: Checkout, pictures: Path) -> None:
+def test_predict_reports_and_skips_unreadable_files(finished: Checkout, pictures: Path) -> None:
     files = [str(pictures / name) for name in ("gone.png", "cut.png", "digits/7.png")]
     output = finished.mnistflow("predict", *files, status=1)
     assert f"mnistflow: there is no file {files[0]}\n" in output
@@ -279,10 +279,10 @@ def test_predict_explains_one_picture(finished: Checkout, pictures: Path, tmp_pa
     with Image.open(tmp_path / "how.png") as figure:
         assert min(figure.size) > 200  # at 50 dots an inch
     output = finished.mnistflow("predict", str(pictures), "--explain", str(tmp_path / "how.png"), status=1)
-    assert "--explain draws how one picture was read, and these are 11" in output
+    assert "--explain draws how one picture was read, but 11 were given" in output
 
 
-def test_a_bar_shows_how_far_many_files_are(finished: Checkout, pictures: Path) -> None:
+def test_many_files_show_a_progress_bar(finished: Checkout, pictures: Path) -> None:
     many = [str(pictures / "digits" / "1.png")] * 21
     quiet = finished.mnistflow("predict", *many)
     assert len(quiet.splitlines()) == 21
@@ -314,6 +314,6 @@ def test_export_writes_what_answers_as_the_weights(recorded: Checkout, pictures:
     picture = str(pictures / "digits" / "1.png")
     again = recorded.mnistflow("predict", picture, "--model", "models/model.onnx")
     assert again == recorded.mnistflow("predict", picture)
-    assert "--int8 goes with --format onnx" in recorded.mnistflow("export", "--int8", "--format", "pt2", status=1)
+    assert "--int8 requires --format onnx" in recorded.mnistflow("export", "--int8", "--format", "pt2", status=1)
     assert "models/model.onnx is a graph" in recorded.mnistflow("export", "--model", "models/model.onnx", status=1)
     assert recorded.git("status", "--porcelain").split() == ["??", "own.pt2"]

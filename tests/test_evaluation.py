@@ -140,7 +140,7 @@ def test_without_a_validation_split_or_with_mse_there_is_no_temperature(network:
         assert 0 < found.calibration.ece < 1
 
 
-def test_lists_say_what_the_figures_do(result: Evaluation) -> None:
+def test_per_class_lists_agree_with_the_metrics(result: Evaluation) -> None:
     scores = scored(result)
     bins = scores.reliability
     assert sum(bin_.images for bin_ in bins) == scores.images == 360

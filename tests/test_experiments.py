@@ -44,9 +44,9 @@ def test_a_change_of_a_key_that_is_not_there_adds_it() -> None:
         ("Running\nERROR: no\n\n", "ERROR: no"),
         ("ERROR: unexpected error - no\n\nHaving any troubles? Hit us up\n", "ERROR: unexpected error - no"),
         (
-            "> python stages/check.py\ncheck: params.yaml cannot be run:\n  seed: must be\n"
+            "> python stages/check.py\ncheck: params.yaml is invalid:\n  seed: must be\n"
             "ERROR: failed to reproduce 'check': failed to run: python stages/check.py, exited with 1\n",
-            "check: params.yaml cannot be run: seed: must be",
+            "check: params.yaml is invalid: seed: must be",
         ),
         ("ERROR: failed to reproduce 'train': killed\n", "ERROR: failed to reproduce 'train': killed"),
         ("", "it printed nothing"),
@@ -63,7 +63,7 @@ def test_outside_of_git_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         results.completed()
 
 
-def test_what_ran_before_a_module_was_written_is_of_one_code(workspace: Checkout) -> None:
+def test_results_from_before_a_module_existed_share_one_code_version(workspace: Checkout) -> None:
     for name in ("one.txt", "two.txt", "src/mnistflow/models/three.py"):
         (workspace.folder / name).write_text("", encoding="utf-8")
         workspace.git("add", name)
@@ -73,7 +73,7 @@ def test_what_ran_before_a_module_was_written_is_of_one_code(workspace: Checkout
     assert one == two != three
 
 
-def test_a_study_goes_on_where_it_was_stopped(workspace: Checkout) -> None:
+def test_an_interrupted_study_resumes(workspace: Checkout) -> None:
     (workspace.folder / "studies" / "tiny.yaml").write_text(STUDY, encoding="utf-8")
     workspace.git("add", "--all")
     workspace.git("commit", "--quiet", "--message", "a study")
@@ -107,13 +107,13 @@ def test_a_study_goes_on_where_it_was_stopped(workspace: Checkout) -> None:
     assert not list((workspace.folder / ".dvc/tmp/exps/standalone").glob("tmp*"))  # the copies that they ran in
 
     again = workspace.mnistflow("study", "run", "tiny", "--jobs", "2", status=1)
-    assert "tiny: 3 experiments, 1 of them there already" in again
+    assert "tiny: 3 experiments, 1 of them already run" in again
     assert "tiny-a-0" not in again
     assert "tiny-b-0: done" in again
     assert "tiny-c-0: FAILED: " in again
     assert "1 of 2 experiments failed; see" in again
     assert "training diverged" in workspace.read(".mnistflow/experiments/tiny-c-0.log")
-    assert "2 experiments, 2 of them there already" in workspace.mnistflow("study", "run", "tiny", "--only", "a", "b")
+    assert "2 experiments, 2 of them already run" in workspace.mnistflow("study", "run", "tiny", "--only", "a", "b")
     assert set(workspace.dvc("exp", "list", "--name-only").split()) == {"tiny-a-0", "tiny-b-0"}
 
     # What an experiment is called does not matter, what it is made of does.
@@ -128,7 +128,7 @@ def test_a_study_goes_on_where_it_was_stopped(workspace: Checkout) -> None:
 
     workspace.replace("params.yaml", "dpi: 50", "dpi: 60")
     refused = workspace.mnistflow("study", "run", "tiny", status=1)
-    assert "not committed: params.yaml; every experiment would take it along" in refused
+    assert "uncommitted changes in params.yaml would go into every experiment" in refused
     assert "git checkout params.yaml" in refused
 
 

@@ -50,7 +50,7 @@ def test_a_training_that_is_killed_goes_on_and_ends_in_the_same_bytes(workspace:
     assert any("train: resumes after" in attempt.output for attempt in attempts)
     for one_attempt in attempts[1:-1]:
         if one_attempt.status > 0:  # Ctrl-C and SIGTERM leave a last checkpoint, and say so
-            assert re.search(r"train: interrupted; (after .*; run it again to resume|nothing half)", one_attempt.output)
+            assert re.search(r"train: interrupted; (after .*; run it again to resume|no partial)", one_attempt.output)
 
 
 @pytest.mark.parametrize("stage", ["preprocess", "plot"])
@@ -102,7 +102,7 @@ def test_the_same_training_twice_at_once_is_one_after_the_other(workspace: Check
     first.kill()
     first.communicate()
     text = waiting + second.communicate(timeout=HANGS)[0]
-    assert "the same training is under way in another process; waiting" in waiting
+    assert "the same training is running in another process; waiting" in waiting
     assert "train: resumes after" in text
     assert second.returncode == 0, text
 
@@ -244,7 +244,7 @@ def test_a_study_that_is_killed_goes_on_with_what_it_had_not_done(untracked: Che
         "batches-large-0",
         "batches-small-0",
     ]
-    assert "2 experiments, 2 of them there already" in checkout.run(*command)
+    assert "2 experiments, 2 of them already run" in checkout.run(*command)
 
 
 def test_a_read_only_folder_for_checkpoints_costs_warnings_alone(
@@ -260,8 +260,8 @@ def test_a_read_only_folder_for_checkpoints_costs_warnings_alone(
         unmount()
         assert "Traceback" not in output
         if stage == "train":
-            assert output.count("train: warning: no checkpoint: ") == 1
-            assert output.count("warning: durations are not noted: ") == 1
+            assert output.count("train: warning: no checkpoint saved: ") == 1
+            assert output.count("warning: durations are not recorded: ") == 1
         assert digests(workspace, stage) == expected
 
 

@@ -164,7 +164,7 @@ def somebody(open_folder: Path) -> list[str]:
     return other
 
 
-def test_another_user_changes_nothing(finished: Checkout, open_folder: Path, somebody: list[str]) -> None:
+def test_results_do_not_depend_on_the_user(finished: Checkout, open_folder: Path, somebody: list[str]) -> None:
     checkout = finished.copy(open_folder / "checkout")
     before = {path: path.lstat().st_mtime_ns for path in checkout.folder.rglob("*") if path.is_file()}
     home = {"HOME": str(open_folder), "PYTHONPATH": "src", "PYTHONDONTWRITEBYTECODE": "1", **OWN_IMPORTS}

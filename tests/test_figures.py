@@ -88,7 +88,7 @@ def test_samples_show_each_image_with_its_class(digits: Splits, tmp_path: Path) 
         assert image.width > 500
 
 
-def test_mistakes_begin_with_the_surest() -> None:
+def test_mistakes_are_sorted_by_confidence() -> None:
     labels, predictions = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([0, 2, 1, 1, 1])
     chances = torch.tensor([0.99, 0.6, 0.9, 0.7, 0.99])
     images = torch.arange(5.0).reshape(5, 1, 1, 1).expand(5, 1, 4, 4)
@@ -128,7 +128,7 @@ def test_the_confusion_matrix_of_many_classes_has_every_count_and_says_what_is_w
     assert not [text for text in none if "read as" in text]
 
 
-def test_bars_are_what_each_class_misses() -> None:
+def test_bars_show_what_is_missing_to_full_recall_and_precision() -> None:
     scores = [ClassScores("one", 1.0, 0.9, 0.95, 1234), ClassScores("two", 0.8, 0.98, 0.88, 20)]
     figure = figures.per_class(scores)
     bars = [bar.get_width() for bar in figure.axes[0].patches if isinstance(bar, Rectangle)]
@@ -137,7 +137,7 @@ def test_bars_are_what_each_class_misses() -> None:
     assert drawn_texts[-8:] == ["one", "1,234", "90.00%", "100.00%", "two", "20", "98.00%", "80.00%"]
     many = [ClassScores(f"class {n}", 1.0, 1.0, 1 - n / 1000, 5) for n in range(60)]
     drawn_texts = texts(figures.per_class(many))
-    assert drawn_texts[0] == "Class by class: the 30 of 60 with the least F1"
+    assert drawn_texts[0] == "Class by class: the 30 of 60 with the lowest F1"
     assert [text for text in drawn_texts if text.startswith("class ")] == [f"class {n}" for n in range(59, 29, -1)]
 
 
@@ -147,7 +147,7 @@ def measured(**changes: Any) -> Scores:
     return Scores(**{**known, "reliability": bins, **changes})
 
 
-def test_reliability_shows_how_far_right_is_from_sure() -> None:
+def test_reliability_shows_accuracy_against_confidence() -> None:
     figure = figures.reliability(measured())
     shares, counts = figure.axes
     diagonal, *lines = shares.lines
@@ -160,7 +160,7 @@ def test_reliability_shows_how_far_right_is_from_sure() -> None:
     assert [dot.get_markerfacecolor() for dot in dots] == [light.paper, light.blue]  # of few images: hollow
     assert [text.get_text() for text in counts.texts] == ["4", "96"]
     assert shares.get_title() == (
-        "On average 93.0% sure and 97.0% right: less sure than it could be\n"
+        "Average confidence 93.0%, accuracy 97.0%: underconfident\n"
         "expected calibration error 5.60%; with temperature 0.80 it is 1.00%"
     )
     for absent in ("temperature", "ece_scaled"):
@@ -180,8 +180,8 @@ def test_robustness_has_a_panel_for_each_way_with_the_others_behind() -> None:
         assert np.asarray(own.get_ydata()).tolist() == pytest.approx([0.99, 0.8, 0.7, 0.6])
         assert [text.get_text() for text in axes.get_xticklabels()] == ["as is", "1\n(0.1)", "2\n(0.2)", "3\n(0.3)"]
         assert [text.get_text() for text in axes.texts] == ["60%"]
-    assert figure.get_suptitle() == "Accuracy on changed images: 70.0% on average, 99.0% as they are"
-    assert texts(figures.robustness([clean])) == ["Accuracy on changed images: not measured"]
+    assert figure.get_suptitle() == "Accuracy on corrupted images: 70.0% on average, 99.0% uncorrupted"
+    assert texts(figures.robustness([clean])) == ["Accuracy on corrupted images: not measured"]
 
 
 @pytest.mark.parametrize("names", NAMES)
@@ -195,7 +195,7 @@ def test_separation_shows_every_class_where_its_images_lie(names: str) -> None:
     model = models.build("mlp", (1, 6, 5), len(classes), {"hidden": [12]})
     (axes,) = figures.separation(model, split, predictions).axes
     drawn_texts = texts(axes.figure)  # type: ignore[arg-type]
-    assert drawn_texts[0] == "1,000 test images as the last dense layer is given them, 12 values each"
+    assert drawn_texts[0] == "1,000 test images: inputs of the last dense layer, 12 values each"
     counts = [re.search(r"\n(\d+) images, (\d+) ✗$", text) for text in drawn_texts]
     found = [(int(count[1]), int(count[2])) for count in counts if count]
     assert len(found) == len(classes)
@@ -228,7 +228,7 @@ def test_the_images_that_are_shown_of_many_are_of_every_class_in_its_share() -> 
 def test_weights_of_a_dense_layer_begin_with_the_largest() -> None:
     model = models.build("mlp", (1, 6, 5), 3, {"hidden": [300]})
     figure = figures.weights(model, torch.randn(1, 6, 5))
-    title = "layers.1  Linear, weights: 300 units, the largest weights first, 6 × 5; the first 160"
+    title = "layers.1  Linear, weights: 300 units, largest weights first, 6 × 5; the first 160"
     assert texts(figure)[2:] == [title]
     drawn = torch.stack(pixels(figure.axes[0]))
     assert drawn.shape == (160, 6, 5)
@@ -244,7 +244,7 @@ def test_weights_of_a_convolution_are_all_its_filters_in_order() -> None:
     (layer, *_) = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     assert torch.equal(torch.stack(pixels(figure.axes[0])), layer.weight.detach()[:, 0])
     pooled = nn.Sequential(nn.AvgPool2d(7), nn.Flatten(), nn.Linear(16, 10))
-    assert texts(figures.weights(pooled, torch.randn(1, 28, 28)))[-1] == "Its weights are not images."
+    assert texts(figures.weights(pooled, torch.randn(1, 28, 28)))[-1] == "Its weights cannot be shown as images."
 
 
 @pytest.mark.parametrize("monitored", [True, False])
@@ -399,7 +399,7 @@ def norms() -> nn.Module:
     )
 
 
-def test_inside_networks_that_are_built_otherwise() -> None:
+def test_inside_works_for_unusual_networks() -> None:
     torch.manual_seed(0)
     figure = figures.inside(norms(), torch.randn(3, 8, 9), 0, ["a", "b", "c"], "cross_entropy")
     channels = [f"1  Conv2d, weights: 20 filters, 3 × 3, input channel {n} of 3; the first 16" for n in (1, 2, 3)]
@@ -426,7 +426,7 @@ def test_the_probability_of_the_label_is_shown_however_many_classes_there_are() 
 
 
 @pytest.mark.parametrize("names", NAMES)
-def test_no_text_is_cut_or_lies_on_another(names: str) -> None:
+def test_no_text_is_clipped_or_overlaps(names: str) -> None:
     classes = NAMES[names]
     scores = [ClassScores(name, 0.9, 0.8, 0.85, 1000) for name in classes]
     torch.manual_seed(0)
@@ -493,7 +493,7 @@ def all_figures(classes: Sequence[str]) -> dict[str, Figure]:
 
 
 @pytest.mark.parametrize("look", figures.PALETTES)
-def test_everything_is_legible_on_its_paper(look: figures.Background, tmp_path: Path) -> None:
+def test_text_is_legible_on_both_backgrounds(look: figures.Background, tmp_path: Path) -> None:
     with figures.background(look):
         drawn = all_figures(NAMES["digits"])
     assert FIGURES.keys() < drawn.keys()

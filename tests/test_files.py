@@ -38,10 +38,10 @@ def test_a_scalar_is_read_as_dvc_reads_it(text: str, tmp_path: Path) -> None:
         ("a: !!timestamp 2020-01-01\n", "does not fit"),
         ("a: !!map [1]\n", "does not fit"),
         ("a: !!seq {b: 1}\n", "does not fit"),
-        ("a: !!bool maybe\n", "line 1, column 4: 'maybe' is no !!bool"),
-        ("a: !!int x\n", "'x' is no !!int"),
-        ("a: !!float x\n", "'x' is no !!float"),
-        ("a: " + "9" * 5000, "is no !!int"),
+        ("a: !!bool maybe\n", "line 1, column 4: 'maybe' is not a valid !!bool"),
+        ("a: !!int x\n", "'x' is not a valid !!int"),
+        ("a: !!float x\n", "'x' is not a valid !!float"),
+        ("a: " + "9" * 5000, "is not a valid !!int"),
         ("a: " + "[" * 5000 + "]" * 5000, "it is nested more than 100 levels deep"),
         ("a: " + "[" * 300_000, "it is nested more than 100 levels deep"),  # which would end Python itself
         ("- " * 20_000 + "1", "it is nested more than 100 levels deep"),
@@ -81,7 +81,7 @@ def test_a_path_that_no_file_can_have_is_refused(
 ) -> None:
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(ValueError, match="cannot be a path here") as caught:
+    with pytest.raises(ValueError, match="is not a usable path") as caught:
         files.named_path(name)
     assert reason in str(caught.value)
     assert len(str(caught.value)) < 150
@@ -94,7 +94,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
             read(tmp_path / "nowhere")
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_writes_are_atomic(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
     with files.atomic_write(path) as temporary:
         temporary.write_text("one", encoding="utf-8")
@@ -112,7 +112,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_beside_goes_with_the_next_writing(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_by_the_next_write(tmp_path: Path) -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()
     left, at_work = tmp_path / f".file.{ended.pid}.x.tmp", tmp_path / f".file.{os.getpid()}.x.tmp"

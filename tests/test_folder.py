@@ -91,7 +91,7 @@ def test_images_below_a_class_belong_to_it_and_hidden_files_do_not(own: Path, tm
 
 
 @pytest.mark.parametrize("litter", [".ipynb_checkpoints", "@eaDir", "__MACOSX"])
-def test_litter_of_systems_is_no_class(litter: str, own: Path, tmp_path: Path) -> None:
+def test_system_files_are_not_classes(litter: str, own: Path, tmp_path: Path) -> None:
     (own / "train" / litter).mkdir()
     save(own / "test" / litter / "0.png", noise())
     assert read(own, tmp_path / "raw").classes == ("cat", "dog")
@@ -107,8 +107,8 @@ def test_pictures_are_taken_whatever_their_ending_and_the_others_are_counted(
     (own / "train" / "cat" / "loop").symlink_to("..")
     assert read(own, tmp_path / "raw").train.labels.tolist() == [0] * 9 + [1] * 5
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
-    assert line.startswith("folder: 3 files left out: 1 ")
-    for reason in ("1 in HEIC", "1 no images", "1 links to a folder above"):
+    assert line.startswith("folder: 3 files skipped: 1 ")
+    for reason in ("1 in HEIC", "1 not images", "1 links to a parent folder"):
         assert reason in line
 
 
@@ -247,10 +247,10 @@ REFUSED: list[tuple[Callable[[Path], object], str]] = [
     ),
     (no_class, r"path: \S+/own/train must have at least two folders, one for each class; it has none"),
     (only_class, r"path: \S+/own/train must have at least two folders, one for each class; it has cat"),
-    (empty_class, r"path: there is no image in \S+/own/train/emu; put some there \(PNG, "),
+    (empty_class, r"path: there is no image in \S+/own/train/emu; add some \(PNG, "),
     (class_of_test, r"path: \S+/own has emu in test but not in train; both need the same classes"),
     (class_of_train, r"path: \S+/own has emu in train but not in test; both need the same classes"),
-    (named_pipe, r"path: \S+/own/train/dog/7\.png is a pipe, socket or device, and DVC would wait for ever"),
+    (named_pipe, r"path: \S+/own/train/dog/7\.png is a pipe, socket or device, on which DVC would block"),
     (single_image, r"path: \S+/own/train/emu has one image, and without a folder test "),
 ]
 
@@ -270,14 +270,14 @@ def test_a_folder_that_cannot_work_is_refused_before_any_image_is_opened(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"path": None}, "path: name the folder of your images, laid out as train/<class>"),
+        ({"path": None}, "path: set it to your image folder, laid out as train/<class>"),
         ({"size": 7}, "size: must be 8 to 512 pixels, not 7"),
         ({"size": 513}, "size: must be 8 to 512 pixels, not 513"),
         ({"test_size": 0.0}, "test_size: must be a share above 0 and below 1, not 0.0"),
         ({"test_size": 1.0}, "test_size: must be a share above 0 and below 1, not 1.0"),
         ({"test_seed": -1}, "test_seed: must be 0 to 4294967295, not -1"),
-        ({"test_size": 0.1}, r"test_size: 0.1 of 10 images is 1, .* take a share that gives 2 to 8"),
-        ({"test_size": 0.9}, r"test_size: 0.9 of 10 images is 9, .* take a share that gives 2 to 8"),
+        ({"test_size": 0.1}, r"test_size: 0.1 of 10 images is 1, .* choose a share that gives 2 to 8"),
+        ({"test_size": 0.9}, r"test_size: 0.9 of 10 images is 9, .* choose a share that gives 2 to 8"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused(own: Path, arguments: dict[str, Any], message: str) -> None:
@@ -375,18 +375,18 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("mine", encoding="utf-8")
     for place in (tmp_path / "out", tmp_path / "out" / "mine"):
-        with pytest.raises(ValueError, match=f"{place} exists and is not an empty folder; name another"):
+        with pytest.raises(ValueError, match=f"{place} exists and is not an empty folder; choose another"):
             write_folder(made(("a", "b")), place)
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine"]
 
 
 def test_two_classes_do_not_share_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="several classes would share the folder a-b: rename them"):
+    with pytest.raises(ValueError, match="several classes would be written to the same folder, a-b; rename them"):
         write_folder(made(("a/b", "c", "a-b")), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_export_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="name too long"):
         write_folder(made(("a", "b" * 300)), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

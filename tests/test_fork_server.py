@@ -63,7 +63,7 @@ print("torch" in sys.modules, os.getpid())
 """
 
 
-def test_a_script_runs_there_as_it_would_here(address: dict[str, str], tmp_path: Path) -> None:
+def test_a_forked_script_runs_as_if_started_directly(address: dict[str, str], tmp_path: Path) -> None:
     command = [*script(tmp_path, REPORT), "one", "two"]
     imported, deadline = "False", time.monotonic() + 60
     while imported == "False" and time.monotonic() < deadline:  # a script that comes early does not wait for all
@@ -113,7 +113,7 @@ print(asked)
 
 
 @pytest.mark.skipif(not hasattr(torch._C, "_cuda_getDeviceCount"), reason="this PyTorch is built without CUDA")
-def test_no_import_asks_for_a_gpu_which_no_fork_could_use_then() -> None:
+def test_preloaded_imports_do_not_initialise_cuda() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     output = subprocess.check_output([sys.executable, "-c", IMPORTS], env=environment, text=True)
     assert output.splitlines() == ["[]", "['device_count']"]
@@ -268,7 +268,7 @@ def test_stages_after_check_are_forked_from_one_process_that_ends_with_dvc(two_s
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_it_ends_with_a_dvc_that_is_ended(number: signal.Signals, two_stages: Path) -> None:
+def test_the_fork_server_ends_when_dvc_is_killed(number: signal.Signals, two_stages: Path) -> None:
     dvc = repro(two_stages, pause=60)
     assert dvc.stdout is not None
     output = next(line for line in dvc.stdout if "forked from" in line)

@@ -55,12 +55,12 @@ def test_no_gate_says_nothing() -> None:
 def test_a_figure_that_was_not_measured_is_an_error(gate: str) -> None:
     lacking = replace(SCORES, robust_accuracy=None, ece_scaled=None, brier_scaled=None, classes=())
     with pytest.raises(
-        ValueError, match=rf"evaluate.gates.{gate}: the result in this folder has no \w+, .* write null"
+        ValueError, match=rf"evaluate.gates.{gate}: \w+ was not measured for this result; set the gate to null"
     ):
         judge({gate: 0.0}, lacking, LEAKAGE)
 
 
-def test_a_gate_that_there_is_not_or_whose_limit_cannot_be_is_refused() -> None:
+def test_unknown_gates_and_impossible_limits_are_refused() -> None:
     assert gate_problems(dict.fromkeys(LIMITS) | {"max_loss": 7.0, "max_brier": 2.0}) == []
     unknown, too_high = gate_problems({"min_acuracy": 0.9, "min_macro_f1": 1.5})
     assert unknown.startswith("evaluate.gates.min_acuracy: unknown key; did you mean 'min_accuracy'? known: ")

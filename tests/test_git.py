@@ -116,7 +116,7 @@ def test_an_experiment_that_dvc_would_lose_in_a_shallow_clone_is_refused(untrack
     checkout = in_a_shallow_clone(untracked, tmp_path)
     command = ["exp", "run", "--temp", "--name", "one", "-S", "seed=1"]
     output = checkout.dvc(*command, status=None)
-    assert "\ncheck: this is a shallow clone, from which DVC loses the experiments" in output
+    assert "\ncheck: this is a shallow clone, in which DVC loses the experiments" in output
     assert "Traceback" not in output
     study = checkout.mnistflow("study", "run", "pooling", status=1)
     assert study.splitlines()[-1].startswith("mnistflow: this is a shallow clone")
@@ -129,7 +129,7 @@ def test_an_experiment_that_dvc_would_lose_in_a_shallow_clone_is_refused(untrack
 def test_a_study_in_a_path_that_dvc_cannot_copy_from_is_refused(untracked: Checkout, tmp_path: Path) -> None:
     checkout = in_a_clone(untracked, tmp_path)
     output = checkout.mnistflow("study", "run", "pooling", status=1)
-    assert output.splitlines()[-1].startswith(f"mnistflow: the path {checkout.folder} has a #")
+    assert output.splitlines()[-1].startswith(f"mnistflow: the path {checkout.folder} contains a #")
     assert not list((checkout.folder / ".mnistflow").glob("experiments/*"))
 
 
@@ -144,7 +144,7 @@ def test_a_lock_of_another_git_is_one_line(clean: Checkout, tmp_path: Path, monk
     assert len(str(raised.value).splitlines()) == 1
 
 
-def test_what_lacks_for_git_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_git_prerequisites_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="is not in a git repository.*git init.*core.no_scm true"):
         git.experiments()

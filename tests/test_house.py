@@ -64,13 +64,13 @@ def test_rooms_and_files_are_small() -> None:
     assert not {file: count for file, count in lines.items() if count > MAX_LINES}
 
 
-def test_no_two_modules_have_one_name() -> None:
+def test_module_names_are_unique() -> None:
     names = [file.stem for file in FILES if file.stem not in ("__init__", "__main__")]
     assert not {name for name in names if names.count(name) > 1}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(SOURCE)))
-def test_arrows_point_down(file: Path) -> None:
+def test_rooms_import_only_from_rooms_below(file: Path) -> None:
     own = room_of(file)
     names = {name.split(".")[1] for name in imports_of(file) if name.startswith("mnistflow.")}
     assert not {name for name in imports_of(file) if name.split(".")[0] in ("stages", "tests", "benchmarks")}

@@ -111,7 +111,7 @@ def damage(path: Path) -> None:
         file.write(data)
 
 
-def test_they_are_those_that_the_classes_of_torchvision_fetch() -> None:
+def test_checksums_match_the_files_of_torchvision() -> None:
     for kind in KINDS:
         theirs = kind().loader()
         assert list(kind.classes) == theirs.classes  # type: ignore[attr-defined]
@@ -166,18 +166,18 @@ def test_an_idx_file_is_read_as_torchvision_reads_it(mirror: Mirror, tmp_path: P
 def test_what_is_no_idx_file_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="file is damaged: it is no IDX file of unsigned bytes, or not all of one"):
+    with pytest.raises(ValueError, match="file is damaged: not a complete IDX file of unsigned bytes"):
         read_idx(path)
 
 
-def test_a_second_fetch_asks_nobody(mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_fetch_uses_no_network(mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = small(FashionMNIST, mirror)
     dataset.fetch(tmp_path / "raw", timeout=5)
     asked = len(mirror.requests)
     assert set(mirror.requests) == set(dataset.checksums)
     dataset.fetch(tmp_path / "raw", timeout=5)
     assert len(mirror.requests) == asked
-    assert "fashion_mnist: the four files in " in capsys.readouterr().out
+    assert "fashion_mnist: found the four files in " in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torchvision leaves the answer open

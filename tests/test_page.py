@@ -187,9 +187,9 @@ def test_a_photograph_is_recognised(page: Page, mnist_folder: Path, way: str) ->
         assert read(page) == ""
 
 
-def test_what_the_server_says_is_shown(page: Page) -> None:
+def test_error_messages_of_the_server_are_shown(page: Page) -> None:
     page.evaluate(HANDED_OVER, ["drop", "words.txt", "text/plain", base64.b64encode(b"no picture").decode()])
-    expect(page.get_by_role("alert")).to_contain_text("the image is not an image that can be read")
+    expect(page.get_by_role("alert")).to_contain_text("the image is not a supported image")
     draw(page, SEVEN)
     assert read(page) == "7"
     expect(page.get_by_role("alert")).to_be_hidden()
@@ -253,7 +253,7 @@ def test_it_fits_and_needs_nothing_from_elsewhere(browser: Browser, address: str
     assert messages == []
 
 
-def test_nothing_moves_for_those_who_want_that(browser: Browser, address: str) -> None:
+def test_animations_respect_prefers_reduced_motion(browser: Browser, address: str) -> None:
     with browser.new_context(reduced_motion="reduce") as context:
         page = opened(context.new_page(), address)
         assert page.locator(".fill").first.evaluate("bar => getComputedStyle(bar).transitionDuration") == "0s"

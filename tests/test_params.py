@@ -85,7 +85,7 @@ def test_the_committed_file_has_the_form_that_dvc_writes(tmp_path: Path) -> None
         ("models.mlp", {"hidden": [1]}, "models.mlp.architecture: is missing"),
         ("models", None, "models: expected a block of keys; got null"),
         ("recipes.default.momentum", None, "recipes.default.nesterov: needs momentum"),
-        ("recipes.default.loss", "mse", "recipes.default.label_smoothing: belongs to cross_entropy"),
+        ("recipes.default.loss", "mse", "recipes.default.label_smoothing: requires cross_entropy"),
         ("recipes.default.schedule", "constant", "recipes.default.warmup: must be null with schedule: constant"),
         ("preprocess.validation_size", 0, "recipes.default.monitor: there is no validation split"),
         ("evaluate.robustness", 1, "evaluate.robustness: expected boolean; got 1"),
@@ -117,7 +117,7 @@ def test_a_gate_needs_its_figure_to_be_measured() -> None:
     assert params.parse(document)[1] == []
     document["evaluate"]["robustness"] = False
     (problem,) = params.parse(document)[1]
-    assert problem.startswith("evaluate.gates.min_robust_accuracy: needs evaluate.robustness: true")
+    assert problem.startswith("evaluate.gates.min_robust_accuracy: requires evaluate.robustness: true")
 
 
 def test_the_committed_file_names_every_gate_and_sets_none() -> None:
@@ -176,9 +176,7 @@ def test_arguments_are_held_against_the_signature_that_takes_them() -> None:
         """Take a block."""
 
     assert argument_problems("here", build, {"width": 1}) == []
-    assert argument_problems("here", build, {}) == [
-        "here.width: is missing; every key of this block without a default must be there"
-    ]
+    assert argument_problems("here", build, {}) == ["here.width: is missing; this key is required"]
     (problem,) = argument_problems("here", build, {"width": 1, "nane": "y"})
     assert problem == "here.nane: unknown key; did you mean 'name'? known: name, width"
     (problem,) = argument_problems("here", build, {"width": "1"})

@@ -24,7 +24,7 @@ def names(listing: pictures.Listing, folder: Path) -> list[str]:
     "litter",
     [".ipynb_checkpoints/x.png", "@eaDir/x.png", "__MACOSX/x.png", "Thumbs.db", "desktop.ini", ".DS_Store", "._x.png"],
 )
-def test_what_systems_leave_does_not_count(litter: str, tmp_path: Path) -> None:
+def test_system_files_are_ignored(litter: str, tmp_path: Path) -> None:
     image(tmp_path / "0.png")
     image(tmp_path / "below" / litter)
     image(tmp_path / litter)
@@ -58,14 +58,14 @@ def test_what_is_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:
     assert listing.files == []
     assert listing.left_out == Counter(
         {
-            "no images": 2,
-            "in HEIC, which is not read (save them as PNG or JPEG)": 3,
-            "in PDF, which is not read (save them as PNG or JPEG)": 1,
+            "not images": 2,
+            "in HEIC, which is not supported (save them as PNG or JPEG)": 3,
+            "in PDF, which is not supported (save them as PNG or JPEG)": 1,
             "pipes, sockets or devices": 1,
             "links that lead nowhere": 1,
         }
     )
-    assert pictures.summary(listing.left_out).startswith("8 files left out: 3 in HEIC, which is not read (save")
+    assert pictures.summary(listing.left_out).startswith("8 files skipped: 3 in HEIC, which is not supported (save")
 
 
 def test_links_are_followed_but_never_in_a_loop(tmp_path: Path) -> None:
@@ -76,4 +76,4 @@ def test_links_are_followed_but_never_in_a_loop(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "back").symlink_to("../top/a")
     listing = pictures.listed(tmp_path / "top" / "a")
     assert names(listing, tmp_path / "top" / "a") == ["0.png", "other/1.png"]
-    assert listing.left_out == Counter({"links to a folder above or listed already": 4})
+    assert listing.left_out == Counter({"links to a parent folder or to one listed already": 4})

@@ -181,7 +181,7 @@ def test_a_run_leaves_everything_it_promises(finished: Checkout) -> None:
     assert fmean(float(row["accuracy"]) for row in harder) == pytest.approx(test["robust_accuracy"], abs=1e-6)
 
 
-def test_nothing_runs_twice(workspace: Checkout) -> None:
+def test_up_to_date_stages_do_not_run_again(workspace: Checkout) -> None:
     output = workspace.dvc("repro")
     assert ran(output) == []
     assert output.count("didn't change, skipping") == len(STAGES)
@@ -302,7 +302,7 @@ def test_every_stage_makes_the_same_bytes_in_a_hostile_environment(workspace: Ch
     assert state(workspace) == before
 
 
-def test_what_was_pushed_and_pulled_elsewhere_runs_nothing(workspace: Checkout, tmp_path: Path) -> None:
+def test_after_dvc_pull_in_a_clone_nothing_runs(workspace: Checkout, tmp_path: Path) -> None:
     workspace.dvc("remote", "add", "--default", "storage", str(tmp_path / "remote"))
     workspace.git("commit", "--quiet", "--all", "--message", "remote")
     workspace.dvc("push")
@@ -457,7 +457,7 @@ def test_training_goes_on_from_given_weights(recorded: Checkout) -> None:
     recorded.replace("params.yaml", f"init_from: {run}\n", "init_from: start.safetensors\n")
     output = recorded.dvc("repro", "train")
     assert ran(output) == ["check", "train"]
-    assert f"train: starts from {recorded.folder / 'start.safetensors'}" in output
+    assert f"train: starting from {recorded.folder / 'start.safetensors'}" in output
     after = read_csv(recorded.folder / "metrics/history.csv")
     assert float(after[0]["train_loss"]) < float(before[0]["train_loss"])
 
@@ -495,7 +495,7 @@ def state(checkout: Checkout) -> dict[str, bytes]:
         ("train.device=mpss", "train.device: expected auto, cpu, cuda, cuda:N or mps; got 'mpss'"),
     ],
 )
-def test_a_mistake_costs_nothing_and_one_command_takes_it_back(
+def test_a_mistake_deletes_nothing_and_is_undone_by_one_command(
     workspace: Checkout, override: str, message: str
 ) -> None:
     before = state(workspace)

@@ -110,13 +110,13 @@ def sparse(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (external, "takes weights from other files"),
-        (foreign, r"size is not known beforehand \(Unsqueeze\)"),
+        (external, "loads weights from other files"),
+        (foreign, r"a value of unknown size \(Unsqueeze\)"),
         (filled, r"computes 40,000,\d+,\d+ values for an image; at most"),
         (stretched, r"computes 40,000,\d+,\d+ values for an image; at most"),
-        (counted, r"computes 100,000,\d+,\d+ values for an image; at most|size is not known beforehand \(Range\)"),
-        (padded, r"computes [\d,]+ values for an image; at most|is damaged, or no ONNX graph"),
-        (unknown, r"size is not known beforehand \(NonZero\)"),
+        (counted, r"computes 100,000,\d+,\d+ values for an image; at most|a value of unknown size \(Range\)"),
+        (padded, r"computes [\d,]+ values for an image; at most|is damaged, or not an ONNX graph"),
+        (unknown, r"a value of unknown size \(NonZero\)"),
         (looped, "holds loops, functions or sparse weights"),
         (sparse, "holds loops, functions or sparse weights"),
     ],
@@ -140,7 +140,7 @@ def test_a_graph_for_images_that_are_too_large_is_refused(graph: Path, tmp_path:
     formats._write(
         model, {key: metadata[key] for key in metadata.keys() - {"bytes", "sha256", "format"}}, tmp_path / "model.onnx"
     )
-    with pytest.raises(ValueError, match="images of 100000 x 100000 pixels; at most 512"):
+    with pytest.raises(ValueError, match="images of 100000 x 100000 pixels; a side may have at most 512"):
         Predictor(tmp_path / "model.onnx")
 
 
@@ -188,7 +188,7 @@ def test_feature_maps_are_those_of_each_convolution(graph: Path, tmp_path: Path)
     assert Predictor(tmp_path / "model.onnx").feature_maps(images(1)[0]) == []
 
 
-def test_what_is_not_ours_or_damaged_is_refused_in_one_line(graph: Path, tmp_path: Path) -> None:
+def test_foreign_or_damaged_graphs_are_refused_in_one_line(graph: Path, tmp_path: Path) -> None:
     data, path = graph.read_bytes(), tmp_path / "wrong.onnx"
     with pytest.raises(ValueError, match="there is no file"):
         Predictor(path)
@@ -197,8 +197,8 @@ def test_what_is_not_ours_or_damaged_is_refused_in_one_line(graph: Path, tmp_pat
     foreign = onnx.load(graph)
     del foreign.metadata_props[:]
     cases = {
-        b"": "is damaged, or no ONNX graph",
-        b"no graph at all": "is damaged, or no ONNX graph",
+        b"": "is damaged, or not an ONNX graph",
+        b"no graph at all": "is damaged, or not an ONNX graph",
         data[:1000]: "is damaged",
         foreign.SerializeToString(): "was not written by mnistflow",
         data.replace(b'"format": 1', b'"format": 7'): "another version of mnistflow: its format is 7, not 1",

@@ -155,7 +155,7 @@ def test_padding_is_background_and_no_part_of_the_statistics() -> None:
 
 def test_images_that_are_all_alike_cannot_be_standardised() -> None:
     blank = LabelledImages(torch.full((30, 4, 4), 7, dtype=torch.uint8), torch.arange(30) % 3)
-    with pytest.raises(ValueError, match="preprocess.normalize: all training pixels are alike"):
+    with pytest.raises(ValueError, match="preprocess.normalize: all training pixels are equal"):
         prepared(blank, blank)
 
 

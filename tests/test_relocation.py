@@ -49,7 +49,7 @@ def test_a_copied_project_records_in_itself(
     settings = load(moved.folder / "params.yaml").tracking
     run = tracking.find(settings, "lenet5 · default")
     printed = capsys.readouterr().err
-    assert f"this project was in {finished.folder} before" in printed
+    assert f"this project has moved from {finished.folder}" in printed
     assert len(printed.splitlines()) == 1
 
     # Its artifacts are read and written here, and what is not of this project stays.

@@ -166,14 +166,14 @@ def test_the_page_says_what_the_files_say(folder: Path, browser: Browser) -> Non
     page, _ = opened(browser, report.page(paths, RUN, ""), folder / "report.html", 1280)
     text_of_page = " ".join(page.locator("body").inner_text().split())
     for text in (
-        "lenet5 · default on folder 80.00 % of 30 test images right, 6 wrong;",
-        "with 95 % confidence it is between 75.00 % and 84.00 % on images like these",
-        "61,706 parameters 416,520 multiply-adds an image",
+        "lenet5 · default on folder 80.00 % of 30 test images correct, 6 wrong;",
+        "95 % interval 75.00 % to 84.00 %, for images like these",
+        "61,706 parameters 416,520 multiply-adds per image",
         "models.lenet5.padding 2 models.lenet5.dense_activation null",
         f"{AWKWARD[0]} 10 80.00 % 90.00 % 85.00 %",
         f"{AWKWARD[0]} {AWKWARD[1]} 2 20.0 %",
-        "On average it gives its prediction a probability of 90.0 % and is right in 80.0 % of cases",
-        "Divided by a temperature of 1.250, fitted on the validation images, its logits give 1.00 % and 0.3000.",
+        "On average, it assigns its prediction a probability of 90.0 % and is right in 80.0 % of cases",
+        "At a temperature of 1.250, fitted on the validation images, these are 1.00 % and 0.3000.",
         "noise 70.0 % 60.0 %",
         "No commit: this folder is not a git repository.",
         "MLflow run 0123abcd, lenet5 · <i>default, DVC experiment second.",
@@ -186,7 +186,7 @@ def test_the_page_says_what_the_files_say(folder: Path, browser: Browser) -> Non
     page.context.close()
 
 
-def test_what_was_not_measured_recorded_or_kept_is_said(folder: Path, browser: Browser) -> None:
+def test_missing_measurements_runs_and_locks_are_reported(folder: Path, browser: Browser) -> None:
     nothing: dict[str, Any] = dict.fromkeys(("temperature", "ece_scaled", "brier_scaled", "robust_accuracy"))
     paths = made(folder, **nothing)
     write_csv(paths.robustness, [{"corruption": "none", "strength": 0, "amount": 0, "accuracy": 0.8}])

@@ -54,7 +54,7 @@ def test_scores_are_what_the_file_holds(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_file_is_refused_in_one_line(change: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"evaluate.json is damaged: .*`dvc repro` makes it anew$"):
+    with pytest.raises(ValueError, match=r"evaluate.json is damaged: .*`dvc repro` recreates it$"):
         read_scores(written(tmp_path / "evaluate.json", {**document(), **change}))
     lacking = {name: value for name, value in document().items() if name not in change}
     with pytest.raises(ValueError, match=r"evaluate.json is damaged: it lacks"):
@@ -69,7 +69,7 @@ def test_robustness_begins_with_the_images_as_they_are(tmp_path: Path) -> None:
     assert read_robustness(path) == [Corrupted("none", 0, 0.0, 0.99), Corrupted("noise", 1, 0.2, 0.9)]
     for damaged in (table[1:], [table[0], {**table[1], "accuracy": ""}], [table[0], {**table[1], "strength": ""}]):
         write_csv(path, damaged)
-        with pytest.raises(ValueError, match=r"robustness.csv is damaged: .*`dvc repro` makes it anew$"):
+        with pytest.raises(ValueError, match=r"robustness.csv is damaged: .*`dvc repro` recreates it$"):
             read_robustness(path)
 
 

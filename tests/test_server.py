@@ -287,13 +287,13 @@ def file_of_picture(grey: Images) -> bytes:
 
 
 @pytest.mark.parametrize("shade", [0, 128, 255])
-def test_of_an_empty_picture_nothing_is_said(server: Server, shade: int) -> None:
+def test_an_empty_picture_has_no_digits(server: Server, shade: int) -> None:
     document = server.post(file_of_picture(np.full((90, 120), shade, np.uint8)), "image/png")
     assert labels(document, 0) == labels(document, 1) == [""]
     assert labels(server.post(arrays(np.zeros((2, 28, 28), int).tolist()), "application/json")) == ["", ""]
 
 
-def test_it_says_what_it_offers_and_how_it_fares(server: Server, written: tuple[Images, list[str]]) -> None:
+def test_models_health_and_metrics_endpoints(server: Server, written: tuple[Images, list[str]]) -> None:
     assert server.get("/healthz")["status"] == "ok"
     offer = server.get("/models")
     assert [model["name"] for model in offer["models"]] == NAMES
@@ -357,7 +357,7 @@ def changed(value: object) -> list[Any]:
 
 
 BAD_INPUT = [
-    (b"", "image/png", "", 400, "no bytes"),
+    (b"", "image/png", "", 400, "0 bytes"),
     (b"hello", "image/png", "", 400, "not an image"),
     (b"hello", "text/plain", "", 415, "content-type is text/plain"),
     (b"hello", "", "", 415, "content-type is missing"),
@@ -447,7 +447,7 @@ def test_it_answers_to_its_own_names(server: Server, host: str) -> None:
     assert server.ask("GET", "/healthz", host=host.format(port=server.port))[0] == 200
 
 
-def test_it_does_not_answer_to_others(server: Server) -> None:
+def test_other_host_names_are_rejected(server: Server) -> None:
     for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::1", "localhost@evil.example:1"):
         status, _, body = server.ask("POST", "/predict", b"", host=host)
         assert status in (400, 421), host
@@ -479,7 +479,7 @@ def test_bytes_pixels_and_pictures_have_their_limits(small: Server, written: tup
     assert small.post(*form(*[("a.png", file_of(written[0][0]))] * 2))
 
 
-def test_one_too_many_is_told_to_come_back(small: Server, written: tuple[Images, list[str]]) -> None:
+def test_too_many_requests_get_status_429(small: Server, written: tuple[Images, list[str]]) -> None:
     body = file_of(written[0][0])
     head = f"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\ncontent-length: {len(body)}\r\n"
     with socket.create_connection(("127.0.0.1", small.port), timeout=20) as slow:
@@ -544,7 +544,7 @@ def test_a_port_that_is_taken(serving: Checkout) -> None:
         (("--recorded", "2"), "no complete run is recorded in sqlite:///"),
     ],
 )
-def test_what_it_cannot_do_it_says_in_one_line(serving: Checkout, arguments: tuple[str, ...], message: str) -> None:
+def test_server_start_errors_are_one_line(serving: Checkout, arguments: tuple[str, ...], message: str) -> None:
     output = serving.mnistflow("serve", *arguments, status=None)
     assert message in output
     assert "Traceback" not in output
@@ -933,7 +933,7 @@ def test_the_length_of_an_answer_is_limited(network: Predictor, written: tuple[I
 def test_processor_time_of_a_request_is_limited(network: Predictor) -> None:
     black = file_of_picture(np.zeros((1000, 1000), np.uint8))
     status, message = explained(network, Limits(cpu_seconds=0.001), *[black] * 3)
-    assert status == 413 and "0.001 seconds of processor time" in message
+    assert status == 413 and "0.001 seconds of CPU time" in message
 
 
 @contextlib.contextmanager

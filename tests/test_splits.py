@@ -35,7 +35,7 @@ def test_the_seed_decides() -> None:
     assert one != other
 
 
-def test_zero_holds_out_none() -> None:
+def test_size_zero_holds_out_no_images() -> None:
     kept, held_out = stratified(LABELS, 0, seed=0)
     assert kept.tolist() == list(range(100))
     assert len(held_out) == 0
@@ -43,7 +43,7 @@ def test_zero_holds_out_none() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 98, 100, 200, 0.001, 0.999])
 def test_a_size_that_leaves_a_class_empty_is_refused(size: float) -> None:
-    with pytest.raises(ValueError, match="take 0, or 3 to 97"):
+    with pytest.raises(ValueError, match="use 0, or 3 to 97"):
         stratified(LABELS, size, seed=0)
 
 

@@ -25,7 +25,7 @@ def test_a_mistake_is_one_message_with_the_way_back(clean: Checkout, tmp_path: P
     checkout = clean.copy(tmp_path / "checkout")
     checkout.replace("params.yaml", "lr: 0.1", "lr: -0.1")
     output = checkout.run(sys.executable, "stages/train.py", status=1)
-    assert "train: params.yaml cannot be run:\n  recipes.default.lr: expected greater than 0; got -0.1\n" in output
+    assert "train: params.yaml is invalid:\n  recipes.default.lr: expected greater than 0; got -0.1\n" in output
     assert "git checkout params.yaml" in output
     assert "Traceback" not in output
 
@@ -54,7 +54,7 @@ def script(folder: Path, name: str, *lines: str) -> list[str]:
 def test_an_interruption_is_said_and_has_its_own_status(name: str, status: int, tmp_path: Path) -> None:
     command = script(tmp_path, "wait", f"os.kill(os.getpid(), signal.{name})", "time.sleep(60)")
     output = Checkout(tmp_path).run(*command, status=status)
-    assert output.strip() == "wait: interrupted; nothing half written is left"
+    assert output.strip() == "wait: interrupted; no partial files are left"
 
 
 STARTS = [*(["stages", stage] for stage in ("check", "download", "preprocess", "train", "evaluate", "plot")), ["cli"]]
@@ -92,7 +92,7 @@ def test_stoppable_notes_the_first_signal_and_ctrl_c_after_it_does_not_wait(tmp_
     assert {"goes on", "ready: interrupted; after a step"} < set(output.splitlines())
     twice = ["with stage.stoppable():", f"    {kill}", f"    {kill}", "    time.sleep(60)"]
     output = Checkout(tmp_path).run(*script(tmp_path, "twice", *twice), status=130)
-    assert output.strip() == "twice: interrupted; nothing half written is left"
+    assert output.strip() == "twice: interrupted; no partial files are left"
 
 
 def test_a_stage_that_is_done_is_not_interrupted_any_more(tmp_path: Path) -> None:
@@ -112,17 +112,17 @@ def test_a_stage_that_is_done_is_not_interrupted_any_more(tmp_path: Path) -> Non
         (
             "plot",
             "import torch; raise torch.OutOfMemoryError('CUDA out of memory.')",
-            r"plot: out of memory \(CUDA out of memory.\); take smaller images",
+            r"plot: out of memory \(CUDA out of memory.\); use smaller images",
         ),
     ],
 )
-def test_a_memory_that_is_full_says_which_param_to_lower(name: str, line: str, message: str, tmp_path: Path) -> None:
+def test_out_of_memory_names_the_param_to_lower(name: str, line: str, message: str, tmp_path: Path) -> None:
     output = Checkout(tmp_path).run(*script(tmp_path, name, line), status=1)
     assert re.search(f"^{message}", output.splitlines()[-1])
     assert "Traceback" not in output
 
 
-def test_a_defect_of_ours_keeps_its_traceback(tmp_path: Path) -> None:
+def test_an_unexpected_exception_keeps_its_traceback(tmp_path: Path) -> None:
     command = script(tmp_path, "broken", "assert False, 'ours'")
     assert "Traceback" in Checkout(tmp_path).run(*command, status=1)
 

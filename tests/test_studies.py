@@ -89,7 +89,7 @@ def test_an_entry_is_the_params_with_its_changes(folder: Path) -> None:
     assert base == read_yaml(folder / "params.yaml")
 
 
-def test_in_full_nothing_is_cut_short(folder: Path) -> None:
+def test_full_ignores_the_limits_of_entries(folder: Path) -> None:
     (one, _) = studies.load("small", full=True).entries
     (cut, _) = studies.load("small").entries
     assert (one.name, one.label, cut.label) == ("one", "one-full", "one")
@@ -242,7 +242,7 @@ def test_the_table_says_what_a_network_reads_of_other_handwriting(folder: Path) 
     assert (cells["digits-uci %"], cells["photographs %"]) == ("96.00 ± 1.41 (2)", "98.00 ± 0.00 (2)")
 
 
-def test_markdown_leaves_out_what_says_nothing() -> None:
+def test_markdown_omits_empty_columns() -> None:
     lines = markdown_table([{"entry": "one", "x": "", "y": "1"}, {"entry": "a", "x": "", "y": "", "z": "2"}])
     assert lines == [
         "| entry | y | z |",

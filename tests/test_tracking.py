@@ -234,14 +234,14 @@ def test_a_server_that_dies_while_a_network_trains_loses_nothing(
                 assert not run.done(), run.result()
                 time.sleep(0.01)
         output = run.result()
-    assert output.count(f"tracking: warning: {uri} did not take the record") == 2  # by train, and by plot
+    assert output.count(f"tracking: warning: {uri} could not store the record") == 2  # by train, and by plot
     assert checkout.read("dvc.lock") == finished.read("dvc.lock")  # two clean checkouts, one result
     for name in ("preprocess.json", "train.json", "evaluate.json", "robustness.csv", "history.csv", "steps.csv"):
         assert checkout.read(f"metrics/{name}") == finished.read(f"metrics/{name}")
 
     # Silent where it was: a listener that never answers.
     with socket.create_server(("127.0.0.1", port)):
-        assert "did not take the record" in checkout.run(*TRACK, status=1, PYTHONPATH="src", MLFLOW_TRACKING_URI=uri)
+        assert "could not store the record" in checkout.run(*TRACK, status=1, PYTHONPATH="src", MLFLOW_TRACKING_URI=uri)
 
     with server(store, port):
         client = MlflowClient(uri)
@@ -312,7 +312,7 @@ def test_a_store_that_fails_costs_training_one_warning(
     weights.unlink()
     output = recorded.run(sys.executable, "stages/train.py", MLFLOW_TRACKING_URI=uri)
     assert output.count("tracking: warning: ") == 1
-    assert f"tracking: warning: {uri} did not take the record" in output
+    assert f"tracking: warning: {uri} could not store the record" in output
     assert weights.read_bytes() == before
 
 
@@ -352,7 +352,7 @@ def test_a_ui_that_cannot_start_is_one_line(recorded: Checkout) -> None:
         port = taken.getsockname()[1]
         output = recorded.mnistflow("ui", "--port", str(port), status=1)
     assert (
-        output == f"mnistflow: port {port} cannot be used (Address already in use); name another: --port {port + 1}\n"
+        output == f"mnistflow: port {port} cannot be used (Address already in use); choose another: --port {port + 1}\n"
     )
     with contextlib.closing(sqlite3.connect(recorded.folder / "mlflow.db")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")

@@ -23,7 +23,7 @@ from mnistflow.models import inference
 from mnistflow.models.losses import make_loss
 from mnistflow.training.assembly import assemble
 from mnistflow.training.history import Epoch, History
-from mnistflow.training.loop import WIDE, Diverged, State, Step, fit, resolve_precision
+from mnistflow.training.loop import MIN_BF16_CHANNELS, Diverged, State, Step, fit, resolve_precision
 from mnistflow.training.optimizers import make_optimizer
 
 PARAMS = load(ROOT / "params.yaml")
@@ -67,7 +67,7 @@ def epochs_of(events: list[Step | Epoch]) -> list[Epoch]:
 
 @pytest.mark.parametrize("architecture", ["mlp", "lenet5"])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_the_loop_is_the_one_that_anybody_would_write(architecture: str, shuffle: bool, digits: Splits) -> None:
+def test_the_loop_matches_a_plain_training_loop(architecture: str, shuffle: bool, digits: Splits) -> None:
     train = digits[0]
     arguments = {"hidden": [32]} if architecture == "mlp" else {"padding": 2}
     bare = network(architecture, **arguments).to(memory_format=torch.channels_last)  # it decides how sums are rounded
@@ -139,11 +139,11 @@ def test_bf16_learns_like_fp32(digits: Splits) -> None:
 def test_auto_is_bf16_for_wide_convolutions_where_the_processor_has_it() -> None:
     cpu = torch.device("cpu")
     fast = "bf16" if devices.multiplies_bf16(cpu) else "fp32"
-    assert resolve_precision("auto", network("compact", width=WIDE), cpu) == fast
-    assert resolve_precision("auto", network("compact", width=WIDE // 2 - 1), cpu) == "fp32"
+    assert resolve_precision("auto", network("compact", width=MIN_BF16_CHANNELS), cpu) == fast
+    assert resolve_precision("auto", network("compact", width=MIN_BF16_CHANNELS // 2 - 1), cpu) == "fp32"
     assert resolve_precision("auto", network("mlp", hidden=[512]), cpu) == "fp32"
     assert resolve_precision("bf16", network("mlp", hidden=[512]), cpu) == "bf16"
-    assert resolve_precision("fp32", network("compact", width=WIDE), cpu) == "fp32"
+    assert resolve_precision("fp32", network("compact", width=MIN_BF16_CHANNELS), cpu) == "fp32"
 
 
 def test_augmentation_is_applied_to_each_batch_and_to_nothing_else(digits: Splits) -> None:
@@ -259,7 +259,7 @@ def test_there_is_an_event_after_each_step_and_each_epoch(digits: Splits) -> Non
 def test_a_loss_that_is_no_number_stops_training(
     look_every: int, digits: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mnistflow.training.loop.LOOK_EVERY", look_every)
+    monkeypatch.setattr("mnistflow.training.loop.FINITE_CHECK_STEPS", look_every)
     with pytest.raises(Diverged, match=r"the loss is (nan|inf) at epoch 1, step \d+, learning rate 1e\+30; lower lr"):
         trained(network(), digits[0], lr=1e30)
 
@@ -297,7 +297,7 @@ class Stubborn(nn.Module):
 def test_a_network_that_has_stopped_learning_stops_training(sees: float, after: int, digits: Splits) -> None:
     epoch = 1 + after // 13
     message = (
-        f"after epoch {epoch}, step 13, learning rate 0.1, the network answers '3' to every image, and has stopped"
+        f"after epoch {epoch}, step 13, learning rate 0.1, the network predicts '3' for every image and has stopped"
     )
     with pytest.raises(Diverged, match=message):
         trained(Stubborn(sees, after), digits[0], epochs=5)

@@ -25,16 +25,16 @@ def test_the_first_difference_is_named(workspace: Checkout) -> None:
         lock.write_text(workspace.read("dvc.lock").replace(old, "ab" * 16), encoding="utf-8")
     workspace.git("commit", "--quiet", "--all", "--message", "elsewhere")
     output = workspace.mnistflow("verify", status=1)
-    assert "2 of 14 outputs came out different. The first difference is in train: from the same inputs" in output
+    assert "2 of 14 outputs differ. The first difference is in train: from the same inputs" in output
     assert output.count("the same\n") == 12
     assert re.search(r"preprocess +data/processed/train.safetensors +the same", output)
     assert "MD5 abababababababababababababababab in dvc.lock" in output
 
     workspace.replace("params.yaml", "seed: 0", "seed: 1")
-    assert "not committed: params.yaml; it is the commit that is verified" in workspace.mnistflow("verify", status=1)
+    assert "uncommitted changes in params.yaml, but the commit is verified" in workspace.mnistflow("verify", status=1)
 
 
-def test_the_same_is_the_same(finished: Checkout) -> None:
+def test_identical_outputs_compare_equal(finished: Checkout) -> None:
     lock = finished.folder / "dvc.lock"
     compared = compare(lock, lock)
     assert {entry.stage for entry in compared} == {"download", "preprocess", "train", "evaluate", "plot"}
@@ -46,5 +46,5 @@ def test_a_lock_of_other_code_is_refused(workspace: Checkout, tmp_path: Path) ->
     next(dep for dep in lock["stages"]["train"]["deps"] if dep["path"].startswith("src/"))["md5"] = "0" * 32
     other = tmp_path / "dvc.lock"
     other.write_text(yaml.safe_dump(lock), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"is not that of the committed code \(src/.*\); `dvc repro`"):
+    with pytest.raises(ValueError, match=r"does not match the committed code \(src/.*\); run `dvc repro`"):
         compare(workspace.folder / "dvc.lock", other)

@@ -94,9 +94,9 @@ def start_weights(chosen: Params) -> Path | None:
         return tracking.weights_of(chosen.tracking, name)
     path = named_path(name).resolve()
     if not path.is_file():
-        raise ValueError(f"there is no file {path}; name a weights file or the id of a run, or write null")
+        raise ValueError(f"there is no file {path}; set it to a weights file, the id of a run, or null")
     if path == (project_root() / Paths.load().weights).resolve():
-        raise ValueError(f"{name} is what training replaces; take a copy: cp {name} start.safetensors")
+        raise ValueError(f"training overwrites {name}; copy it first: cp {name} start.safetensors")
     return path
 
 
@@ -222,16 +222,16 @@ def _memory_problems(chosen: Params, image_shape: ImageShape, dataset: Dataset |
     copies = 2 + (2 if recipe.optimizer != "sgd" else 1 if recipe.momentum else 0)
     if 4 * copies * parameters > memory:
         mistakes.append(
-            f"models.{chosen.model}: {parameters:,} parameters, their gradients and what {recipe.optimizer} keeps of "
-            f"them need {4 * copies * parameters / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f}; take a "
-            "smaller one"
+            f"models.{chosen.model}: {parameters:,} parameters, their gradients and the state of {recipe.optimizer} "
+            f"need {4 * copies * parameters / 1e9:,.0f} GB, but this machine has {memory / 1e9:,.0f}; choose a "
+            "smaller model"
         )
     images = dataset.training_images if dataset is not None else None
     if images is not None and (needed := 4 * images * math.prod(image_shape)) > memory:
         height, width = image_shape[1:]
         mistakes.append(
-            f"preprocess.pad: {images:,} images of {height} x {width} pixels need {needed / 1e9:,.0f} GB, and this "
-            f"machine has {memory / 1e9:,.0f}; take less padding, or smaller images"
+            f"preprocess.pad: {images:,} images of {height} x {width} pixels need {needed / 1e9:,.0f} GB, but this "
+            f"machine has {memory / 1e9:,.0f}; use less padding or smaller images"
         )
     return mistakes
 
@@ -255,7 +255,7 @@ def _split_problems(chosen: Params, dataset: Dataset) -> list[str]:
         return []
     return [
         f"preprocess.validation_size: {size} of {chosen.dataset}'s {total} training images is {held_out}; "
-        f"take 0, or {classes} to {total - classes} of them"
+        f"set it to 0, or to {classes} to {total - classes} images"
     ]
 
 
@@ -264,13 +264,13 @@ def _tracking_problems(settings: Tracking) -> list[str]:
     mistakes = []
     name = settings.registered_model
     if name is not None and (re.search("[/:@']", name) or not name.strip() or name in (".", "..")):
-        mistakes.append(f"tracking.registered_model: {name!r} cannot name a model; take a name without / : @ and '")
+        mistakes.append(f"tracking.registered_model: {name!r} is not a valid model name; avoid / : @ and '")
     scheme, address, _ = (settings.uri or "").partition("://")
     plugins = {point.name for point in entry_points(group="mlflow.tracking_store")}
     if address and scheme.partition("+")[0] not in (*STORES, *plugins):
         known = ", ".join(f"{scheme}://" for scheme in STORES)
         mistakes.append(
-            f"tracking.uri: MLflow has no store at {scheme}://; take {known}, a folder, or null for mlflow.db here"
+            f"tracking.uri: MLflow supports no store {scheme}://; use {known}, a folder, or null for mlflow.db here"
         )
     return mistakes
 

@@ -17,10 +17,10 @@ __all__ = ["evaluate", "export", "predict", "serve"]
 
 
 def evaluate(on: str, model: str | Path | None, images: int | None, as_json: bool) -> None:
-    """Score a model on handwriting that is not MNIST's, through the reader that pictures of one's own go through.
+    """Score a model on handwriting other than MNIST's, read in the same way as your own pictures.
 
-    digits-uci: scikit-learn's 1,797 digits, 8 x 8, of other writers. photographs: MNIST's test digits as ink on paper,
-    at an angle, in uneven light, with noise and ruled lines, drawn by a seed. Neither is ever trained or chosen by.
+    digits-uci: scikit-learn's 1,797 digits, 8 x 8, by other writers. photographs: MNIST's test digits as photographed
+    ink on paper: at an angle, in uneven light, with noise and lines (seeded). Neither is used for training or choosing.
     """
     from tqdm import tqdm
 
@@ -55,8 +55,8 @@ def evaluate(on: str, model: str | Path | None, images: int | None, as_json: boo
     print(f"{identity.name} on {on}, {score.pictures:,} pictures")
     lines = {
         "accuracy": f"{score.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})",
-        "without the reader": f"{score.naive / score.pictures:.2%}, scaled to the size of the images and no more",
-        "nothing found in": f"{score.unreadable:,}, counted as wrong",
+        "without the reader": f"{score.naive / score.pictures:.2%}, pictures only scaled (and inverted if light)",
+        "no digit found": f"{score.unreadable:,} pictures, counted as wrong",
         "worst confusions": ", ".join(f"{a} as {b}: {times}" for a, b, times in score.confusions[:5]) or "none",
     }
     for name, text in lines.items():
@@ -66,10 +66,10 @@ def evaluate(on: str, model: str | Path | None, images: int | None, as_json: boo
 def predict(
     files: Sequence[str], here: Path, model: str | Path | None, one: bool, form: str | None, explain: Path | None
 ) -> None:
-    """Read digits in pictures: of any size and colour, dark ink on light paper or the other way round.
+    """Read digits in pictures of any size and colour, dark on light or light on dark.
 
-    Several digits side by side are read from left to right. Files that cannot be read are named on standard error, the
-    others are read all the same, and the exit status is 1.
+    Several digits side by side are read from left to right. Files that cannot be read are reported on standard error
+    and skipped; the exit status is then 1.
     """
     from mnistflow.data.pictures import summary
     from mnistflow.recognition import answers
@@ -79,7 +79,7 @@ def predict(
     if left_out:
         print(f"mnistflow: {summary(left_out)}", file=sys.stderr)
     if explain is not None and len(names) != 1:
-        raise ValueError(f"--explain draws how one picture was read, and these are {len(names)}")
+        raise ValueError(f"--explain draws how one picture was read, but {len(names)} were given")
     predictor = catalogue.open_predictor(model)
     table = csv.DictWriter(sys.stdout, answers.COLUMNS, lineterminator="\n")
     if form == "csv":
@@ -115,16 +115,16 @@ def predict(
 
 
 def export(form: str, int8: bool, model: str | Path | None, output: Path | None, as_json: bool) -> None:
-    """Write a model as a file that other programs run: pictures in, probabilities out, preparation inside.
+    """Export a model to one file that takes raw images and returns probabilities, preprocessing included.
 
-    It is held against PyTorch on every test image, and not written if one of them gets another label. With --int8 it
-    computes in 8-bit integers, and is not written if that costs 0.05 points of accuracy on the validation split.
+    It is checked on every test image, and not written if any label differs from PyTorch's; with --int8 (8-bit
+    integers), if that costs 0.05 points or more of accuracy on the validation split.
     """
     from mnistflow.export import conversion  # here, because they take seconds to import
     from mnistflow.serving import catalogue
 
     if int8 and form != "onnx":
-        raise ValueError("--int8 goes with --format onnx")
+        raise ValueError("--int8 requires --format onnx")
     source = catalogue.source(model)
     ending = "int8.onnx" if int8 else form
     target = output or Path("models") / f"model.{ending}"
@@ -146,7 +146,7 @@ def serve(
 ) -> None:
     """Serve models over HTTP: a page to draw digits on, and an API for programs.
 
-    Only this machine reaches it, unless --host says otherwise.
+    By default it listens on 127.0.0.1, which only this machine can reach; see --host.
     """
     from mnistflow.serving import catalogue, server  # here, because they take a second to import
     from mnistflow.serving.schemas import Limits

@@ -47,7 +47,7 @@ def data_export(directory: Path, dataset: str | None) -> None:
 
 
 def study_list() -> None:
-    """Print what studies there are, and what they ask."""
+    """List the studies, and the question that each asks."""
     from mnistflow.experiments import studies
 
     for name in studies.names():
@@ -56,18 +56,18 @@ def study_list() -> None:
 
 
 def study_run(name: str, only: Sequence[str], jobs: int, full: bool) -> None:
-    """Run the experiments of a study that have not been run yet; run it again to go on where it stopped.
+    """Run the experiments of a study that have not been run yet; after an interruption, run the command again.
 
-    Each is a DVC experiment of its own, on the commit that is checked out. One that comes to the same params and the
-    same code as an experiment there is already, whatever that is called, is not run again.
+    Each is a DVC experiment of its own, on the commit that is checked out. It is skipped if an experiment with the same
+    params and the same code exists already, whatever its name.
     """
     from mnistflow.checks.problems import document_problems  # here, because they take seconds to import
     from mnistflow.experiments import results, studies
 
     if changed := results.changed_files():
         raise ValueError(
-            f"not committed: {', '.join(changed)}; every experiment would take it along. Commit it first, or take it "
-            f"back: git checkout {' '.join(changed)}"
+            f"uncommitted changes in {', '.join(changed)} would go into every experiment. Commit them first, or "
+            f"undo them: git checkout {' '.join(changed)}"
         )
     study = studies.load(name, full=full)
     wanted = study.experiments(only)
@@ -78,7 +78,7 @@ def study_run(name: str, only: Sequence[str], jobs: int, full: bool) -> None:
                 raise ParamsError([f"{name}: {experiment.name}: {problem}" for problem in mistakes])
         code, there = results.committed_code(), results.completed()
         missing = [experiment for experiment in wanted if experiment.find(there, code) is None]
-        print(f"{name}: {len(wanted)} experiments, {len(wanted) - len(missing)} of them there already", flush=True)
+        print(f"{name}: {len(wanted)} experiments, {len(wanted) - len(missing)} of them already run", flush=True)
         failed = _run_experiments(missing, {result.name for result in there}, jobs)
         _name_study(study)
     if failed:
@@ -87,9 +87,9 @@ def study_run(name: str, only: Sequence[str], jobs: int, full: bool) -> None:
 
 
 def study_show(name: str) -> None:
-    """Print what a study has come to, and write it to studies/results/ as Markdown, CSV and figure.
+    """Print the results of a study, and write them to studies/results/ as Markdown, CSV and figure.
 
-    What only another version of the code has been run by is shown too, with the commit it was run on.
+    Results of another version of the code are shown where there are none of this one, with their commit.
     """
     from mnistflow import figures  # here, because they take seconds to import
     from mnistflow.core.files import atomic_write, write_csv
@@ -105,7 +105,7 @@ def study_show(name: str) -> None:
     for row, in_full in zip(short, full, strict=True):  # what was run in full below what was cut short
         rows += [row, in_full] if in_full.results and in_full.results != row.results else [row]
     if not any(row.results for row in rows):
-        raise ValueError(f"nothing of {name} has been run yet; mnistflow study run {name}")
+        raise ValueError(f"no experiment of {name} has been run yet; run: mnistflow study run {name}")
     if "handwriting" in study.columns:
         read = other_writers.accuracies({result.weights for row in rows for result in row.results})
         rows = [replace(row, handwriting=read) for row in rows]
@@ -118,8 +118,8 @@ def study_show(name: str) -> None:
     if any("run on" in shown for shown in cells):
         lines += [
             "",
-            "run on: the commit whose code made the row, which decides results in another way than the code that is "
-            f"here; `mnistflow study run {name}` makes it anew.",
+            "run on: the commit whose code produced the row; the code that computes results has changed since, and "
+            f"`mnistflow study run {name}` runs it again.",
         ]
     print("\n".join(lines))
     folder = studies.FOLDER / "results"

@@ -35,15 +35,15 @@ def track(every: bool) -> None:
             print(f"{name}: {outcome}", flush=True)
             outcomes.append(outcome)
         for run_id, name in lineage.refresh_names():
-            print(f"{name}: the present name of run {run_id}", flush=True)
+            print(f"{name}: now the name of run {run_id}", flush=True)
         failed = sum(outcome.startswith("FAILED") for outcome in outcomes)
-        print(f"{len(outcomes) - failed} experiments recorded that were not")
+        print(f"{len(outcomes) - failed} more experiments recorded")
         if failed:
             raise ValueError(f"{failed} experiments could not be recorded")
 
 
 def run() -> None:
-    """Print which MLflow run stands for the result in this folder."""
+    """Print the MLflow run of the result in this folder."""
     from mnistflow.experiments import lineage  # here, because it takes seconds to import
 
     recorded = lineage.run_of_workspace()
@@ -54,17 +54,17 @@ def run() -> None:
 
 
 def restore(wanted: str) -> None:
-    """Bring the result of a run back into this folder: its params, metrics, weights and figures."""
+    """Restore the result of a run into this folder: its params, metrics, weights and figures."""
     from mnistflow.experiments import lineage  # here, because it takes seconds to import
 
     restored, place = lineage.restore(load().tracking, wanted)
-    print(f"{restored.id}  {for_terminal(restored.name)}: {place}; the weights are those that it recorded")
+    print(f"{restored.id}  {for_terminal(restored.name)}: {place}; the weights match the recorded ones")
 
 
 def compare(wanted: Sequence[str], figure: Path) -> None:
     """Print runs side by side: their metrics, and the params in which they differ; draw their curves.
 
-    Of two runs on the same test images, also whether the difference in their accuracy is more than chance.
+    For two runs on the same test images, also test whether the difference in accuracy is significant.
     """
     from mnistflow import figures, tracking
     from mnistflow.reports import comparison
@@ -96,7 +96,7 @@ def promote(wanted: str) -> None:
 
 
 def ui(port: int) -> None:
-    """Open the MLflow UI over this project's runs, on 127.0.0.1."""
+    """Start the MLflow UI for this project's runs, on 127.0.0.1."""
     from mnistflow.tracking import connect, failure, keep_ui_port, shown_uri, store_uri
 
     settings = load().tracking
@@ -109,7 +109,7 @@ def ui(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise ValueError(
-                f"port {port} cannot be used ({error.strerror}); name another: --port {port + 1}"
+                f"port {port} cannot be used ({error.strerror}); choose another: --port {port + 1}"
             ) from None
     try:
         connect(settings)  # makes the store, or says why it cannot be opened

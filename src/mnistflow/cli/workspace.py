@@ -53,9 +53,9 @@ def show() -> None:
 
 
 def gate() -> None:
-    """Hold the result in this folder against evaluate.gates in params.yaml; exit status 1 if it misses one.
+    """Check the result in this folder against evaluate.gates in params.yaml; exit with status 1 if a gate fails.
 
-    A command and no stage: DVC records no experiment whose stage fails.
+    A command, not a stage: DVC does not record an experiment in which a stage fails.
     """
     from mnistflow.evaluation import gates
 
@@ -65,7 +65,7 @@ def gate() -> None:
     leakage = read_document(paths.data_metrics, DataSummary).leakage
     verdicts = gates.judge(load().evaluate.gates, read_scores(paths.test_metrics), leakage)
     if not verdicts:
-        print("no gate is set; evaluate.gates in params.yaml has those there are")
+        print("no gate is set; evaluate.gates in params.yaml lists all gates")
         return
     print("\n".join(map(str, verdicts)), flush=True)
     failed = [verdict.gate for verdict in verdicts if not verdict.passed]
@@ -74,7 +74,7 @@ def gate() -> None:
 
 
 def report(output: Path) -> None:
-    """Write the result in this folder as one page that needs nothing else, and add it to its MLflow run."""
+    """Write a self-contained HTML report on the result in this folder, and attach it to its MLflow run."""
     from mnistflow import tracking  # here, because they take seconds to import
     from mnistflow.core.files import atomic_write
     from mnistflow.experiments import lineage
@@ -85,7 +85,7 @@ def report(output: Path) -> None:
     if settings.enabled:
         try:
             recorded = lineage.run_of_workspace()
-            unrecorded = "with params.yaml as it was when this page was written, no run stood for this result"
+            unrecorded = "no run matched this result and params.yaml when this page was written"
         except ValueError as error:
             print(f"mnistflow: warning: {error}", file=sys.stderr)
             unrecorded = "the store did not answer when this page was written"
@@ -105,7 +105,7 @@ def report(output: Path) -> None:
 
 
 def verify() -> None:
-    """Run the committed pipeline again from nothing, in a temporary clone, and compare every output byte for byte."""
+    """Run the committed pipeline from scratch in a temporary clone, and compare every output byte for byte."""
     from mnistflow.experiments import verification  # here, because it takes seconds to import
 
     compared = verification.verify()
@@ -118,8 +118,8 @@ def verify() -> None:
     if different:
         first = different[0]
         raise ValueError(
-            f"{len(different)} of {len(compared)} outputs came out different. The first difference is in "
-            f"{first.stage}: from {'the same' if first.from_the_same else 'other'} inputs it made another "
-            f"{first.path}. Another kind of processor or another version of PyTorch rounds differently"
+            f"{len(different)} of {len(compared)} outputs differ. The first difference is in "
+            f"{first.stage}: from {'the same' if first.from_the_same else 'different'} inputs it produced a different "
+            f"{first.path}. A different kind of processor or version of PyTorch rounds differently"
         )
-    print(f"\nAll {len(compared)} outputs came out the same, byte for byte.")
+    print(f"\nAll {len(compared)} outputs are identical, byte for byte.")

@@ -105,7 +105,7 @@ def explained(error: ValidationError, form: type[BaseModel], document: JsonValue
         keys, value = _locate(document, entry["loc"], absent=kind == "missing")
         path = ".".join([*filter(None, [root]), *map(_quoted, keys)])
         if kind == "missing":
-            text = "is missing; every key of this block without a default must be there"
+            text = "is missing; this key is required"
         elif kind == "extra_forbidden":
             siblings = _siblings(form, entry["loc"][:-1])
             text = f"unknown key; {nearest(str(keys[-1]), siblings)}"

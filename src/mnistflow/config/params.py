@@ -156,7 +156,7 @@ class Tracking(Block):
     """Where runs are recorded."""
 
     enabled: bool
-    uri: str | None  # null: $MLFLOW_TRACKING_URI, else mlflow.db beside dvc.yaml
+    uri: str | None  # overridden by $MLFLOW_TRACKING_URI; null: mlflow.db beside dvc.yaml
     experiment: Annotated[str, StringConstraints(min_length=1)]
     registered_model: Annotated[str, StringConstraints(min_length=1)] | None = None  # null: nothing is registered
 
@@ -265,25 +265,25 @@ def _contradictions(params: Params) -> list[str]:
     for name, recipe in params.recipes.items():
         path = f"recipes.{name}"
         if recipe.momentum is not None and recipe.optimizer != "sgd":
-            problems.append(f"{path}.momentum: {recipe.optimizer} has none; write null, or optimizer: sgd")
+            problems.append(f"{path}.momentum: {recipe.optimizer} does not use it; set it to null, or optimizer: sgd")
         if recipe.nesterov and not recipe.momentum:
-            problems.append(f"{path}.nesterov: needs momentum; set {path}.momentum above 0, or write false")
+            problems.append(f"{path}.nesterov: requires momentum; set {path}.momentum above 0, or nesterov: false")
         if recipe.betas is not None and recipe.optimizer == "sgd":
-            problems.append(f"{path}.betas: sgd has none; write null, or optimizer: adam")
+            problems.append(f"{path}.betas: sgd does not use betas; set it to null, or optimizer: adam")
         if recipe.label_smoothing and recipe.loss != "cross_entropy":
-            problems.append(f"{path}.label_smoothing: belongs to cross_entropy; write 0 with loss: {recipe.loss}")
+            problems.append(f"{path}.label_smoothing: requires cross_entropy; set it to 0 with loss: {recipe.loss}")
         if (recipe.warmup is None) == (recipe.schedule == "one_cycle"):
-            asked = "must be a share above 0, below 1" if recipe.warmup is None else "must be null"
+            asked = "must be above 0 and below 1" if recipe.warmup is None else "must be null"
             problems.append(f"{path}.warmup: {asked} with schedule: {recipe.schedule}")
 
     chosen = params.recipes.get(params.recipe)
     if chosen is not None and params.preprocess.validation_size == 0:
         path = f"recipes.{params.recipe}"
-        way = "write {} or give preprocess.validation_size more than 0"
+        way = "set it to {}, or set preprocess.validation_size above 0"
         if chosen.keep == "best":
-            problems.append(f"{path}.keep: 'best' needs a validation split; " + way.format("last"))
+            problems.append(f"{path}.keep: 'best' requires a validation split; " + way.format("last"))
         if chosen.patience is not None:
-            problems.append(f"{path}.patience: early stopping needs a validation split; " + way.format("null"))
+            problems.append(f"{path}.patience: early stopping requires a validation split; " + way.format("null"))
         if chosen.monitor == "validation":
             problems.append(f"{path}.monitor: there is no validation split; " + way.format("test or none"))
 
@@ -291,5 +291,5 @@ def _contradictions(params: Params) -> list[str]:
     if isinstance(normalize, list) and normalize[1] < 1e-6:
         problems.append(f"preprocess.normalize: the standard deviation must be at least 1e-6, not {normalize[1]}")
     if params.evaluate.gates.get("min_robust_accuracy") is not None and not params.evaluate.robustness:
-        problems.append("evaluate.gates.min_robust_accuracy: needs evaluate.robustness: true; write that, or null here")
+        problems.append("evaluate.gates.min_robust_accuracy: requires evaluate.robustness: true; set it, or null here")
     return problems

@@ -1,4 +1,4 @@
-"""What every room stands on: files that appear whole or not at all, tensors on disk, devices, text that is safe.
+"""What every room builds on: atomic file writes, tensors on disk, devices, escaping of text.
 
 Imports no other room. Small, because a change here runs every stage again.
 """

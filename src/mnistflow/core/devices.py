@@ -31,7 +31,7 @@ def resolve(name: str) -> torch.device:
     known = available()
     wanted = {"auto": known[0], "cuda": "cuda:0"}.get(name, name)
     if wanted not in known:
-        raise ValueError(f"there is no device {name!r} on this machine; there is: {', '.join(known)}")
+        raise ValueError(f"there is no device {name!r} on this machine; available: {', '.join(known)}")
     return torch.device(wanted)
 
 
@@ -41,7 +41,7 @@ def describe(device: torch.device) -> str:
 
 
 def has_room(device: torch.device, size: int) -> bool:
-    """Whether images of so many bytes fit beside what is computed from them; for a CPU they are mapped from a file."""
+    """Whether ``size`` bytes of images fit on a GPU beside the computation; always true on other devices."""
     return device.type != "cuda" or size <= SHARE * torch.cuda.mem_get_info(device)[0]
 
 

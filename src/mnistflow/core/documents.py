@@ -44,7 +44,7 @@ def parse_document(tree: Mapping[str, object], form: type[D], name: str) -> D:
     try:
         return typing.cast("D", _made(form, tree, ""))
     except TypeError as error:
-        raise ValueError(f"{name} is damaged: {error}; `dvc repro` makes it anew") from None
+        raise ValueError(f"{name} is damaged: {error}; `dvc repro` recreates it") from None
 
 
 def write_document(path: Path, document: object) -> None:

@@ -1,4 +1,4 @@
-"""Files: written so that they appear whole or not at all, and read with one clear line where they are wrong."""
+"""Atomic file writes, and readers that report a damaged file in one clear line."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def named_path(text: str) -> Path:
     except (OSError, ValueError) as error:
         shown = text if len(text) <= 60 else f"{text[:60]}…"
         reason = (error.strerror if isinstance(error, OSError) else str(error)) or "unknown"
-        raise ValueError(f"{shown!r} cannot be a path here: {reason.lower()}; name another") from None
+        raise ValueError(f"{shown!r} is not a usable path: {reason.lower()}; choose another") from None
     return path
 
 
@@ -79,9 +79,9 @@ def named_path(text: str) -> Path:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Write a file so that it appears whole or not at all.
 
-    Yields a path of the same name in a folder beside the final one; what was written there is flushed to the disk and
-    moved when the block ends, and the folder removed, with whatever the block has left there. What a process that was
-    killed has left beside goes, too.
+    Yields a path of the same name in a temporary folder next to the final path. When the block ends, the file is
+    flushed to disk and moved into place, and the folder is deleted with everything else in it. Temporary folders left
+    by killed processes are deleted as well.
 
     Raises:
         OSError: the file cannot be written; says which, and why.
@@ -135,14 +135,14 @@ def _is_alive(process: str) -> bool:
 
 
 def link(path: Path, target: Path | None, otherwise: str | None = None) -> None:
-    """Make ``path`` a link to what the user brings, an absolute path.
+    """Make ``path`` a symbolic link to a user-supplied file or folder.
 
-    The link to what is in the project is relative: it goes along when the project is moved or copied.
+    A link to a target inside the project is relative, so that it stays valid when the project is moved or copied.
 
     Args:
         path: of the link.
-        target: None if that is nothing.
-        otherwise: what a plain file says in the place of the link then; None: there is nothing in its place.
+        target: an absolute path; None: nothing is supplied.
+        otherwise: content of a plain file that replaces the link if ``target`` is None; None: no file at all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
@@ -159,9 +159,9 @@ def link(path: Path, target: Path | None, otherwise: str | None = None) -> None:
 
 
 def note(path: Path, brought: Mapping[str, Path | None]) -> None:
-    """Write down what the user brings, by name, as JSON; there is no such file where that is nothing.
+    """Record the user-supplied files as JSON, by name; the file is removed if there are none.
 
-    What is in the project is named by its path from there, so that the note stays true when the project is moved.
+    Paths inside the project are relative to it, so that the record stays valid when the project is moved.
     """
     root = project_root()
     named = {
@@ -204,7 +204,7 @@ def read_json(path: Path, *keys: str) -> dict[str, object]:
     if not isinstance(tree, dict):
         raise ValueError(f"{path} holds no JSON object")
     if missing := [key for key in keys if key not in tree]:
-        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}; `dvc repro` makes it anew")
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}; `dvc repro` recreates it")
     return tree
 
 
@@ -243,7 +243,7 @@ def read_csv(path: Path, *, numbers: Sequence[str] = (), texts: Sequence[str] = 
         ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
-    again = "`dvc repro` makes it anew"
+    again = "`dvc repro` recreates it"
     if missing := [column for column in (*numbers, *texts) if column not in headings]:
         raise ValueError(f"{path} is damaged: it lacks the column {', '.join(missing)}; {again}")
     if not rows:
@@ -252,7 +252,7 @@ def read_csv(path: Path, *, numbers: Sequence[str] = (), texts: Sequence[str] = 
         raise ValueError(f"{path} is damaged: its last line is cut short; {again}")
     for line, row in enumerate(rows, start=2):
         if None in row or None in row.values():
-            raise ValueError(f"{path} is damaged: line {line} has not as many columns as the first; {again}")
+            raise ValueError(f"{path} is damaged: line {line} does not have as many columns as the first; {again}")
         for column in numbers:
             try:
                 float(row[column] or 0)
@@ -308,12 +308,12 @@ class _Loader(SafeLoader):
         tag = str(node.tag).removeprefix("tag:yaml.org,2002:")
         if tag not in TAGS[type(node)]:
             known = ", ".join(f"!!{name}" for name in TAGS[type(node)])
-            problem = f"the tag {node.tag} does not fit; {known} do, and none is needed"
+            problem = f"the tag {node.tag} does not fit; use {known}, or none"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError) as error:
-            problem = f"{str(node.value)[:40]!r} is no !!{tag}"
+            problem = f"{str(node.value)[:40]!r} is not a valid !!{tag}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
@@ -390,5 +390,5 @@ def digest(tree: Mapping[str, object]) -> str:
 
 
 def md5(path: Path) -> str:
-    """What dvc.lock calls a file by."""
+    """MD5 of a file in hexadecimal, by which dvc.lock identifies it."""
     return hashlib.md5(path.read_bytes()).hexdigest()

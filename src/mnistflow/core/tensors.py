@@ -1,4 +1,4 @@
-"""Tensors on disk that say what they are: safetensors with JSON metadata, never pickle."""
+"""Tensors on disk: safetensors with JSON metadata and a checksum, never pickle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMAT = 2  # of what this module writes; the first one had no digest of its con
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the images of a split are, and how raw ones become such: everything a user of the weights must know.
+    """How the images of a split are made from raw ones: everything that is needed to feed images to the weights.
 
     ``x = (pad(raw / 255) - mean) / std``, where ``raw`` is (N, H, W) uint8 and ``pad`` adds ``padding`` pixels of 0
     on each side.
@@ -114,12 +114,12 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     if not isinstance(metadata, dict):
-        raise ValueError(f"{path} was not written by mnistflow: it does not say what it holds")
+        raise ValueError(f"{path} was not written by mnistflow: it has no metadata")
     version = metadata.get("format")
     if version not in (1, FORMAT):
         raise ValueError(
             f"{path} was written by another version of mnistflow: its format is {version!r}, not {FORMAT}; "
-            "`dvc repro` makes it anew"
+            "`dvc repro` recreates it"
         )
     expected = metadata.pop("sha256", None)
     actual = _digest(tensors, metadata)
@@ -154,7 +154,7 @@ def read_split(path: Path) -> Split:
     try:
         inputs = Inputs.from_metadata(metadata["inputs"])  # type: ignore[arg-type]
     except (TypeError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} does not say what its images are: {error}") from error
+        raise ValueError(f"{path} has no valid metadata about its images: {error}") from error
     split = Split(**tensors, inputs=inputs, digest=str(metadata["sha256"]))
     count, classes = len(split.images), len(inputs.classes)
     if split.images.ndim != 4 or split.images.dtype != torch.float32:
@@ -173,10 +173,10 @@ def read_split(path: Path) -> Split:
 
 
 def read_in_any_order(tensor: Tensor) -> None:
-    """Tell the system that a tensor mapped from its file will be read in no order, so that it reads no more than asked.
+    """Advise the kernel not to read ahead in a memory-mapped tensor, which will be accessed in random order.
 
-    Otherwise it reads the neighbourhood of each image as well, and where the file is larger than memory puts out for it
-    what will be asked for next. Nothing changes for one that is in memory. On Linux alone; elsewhere this does nothing.
+    Otherwise the kernel also reads ahead around each image and, if the file is larger than memory, evicts pages that
+    are needed next. This has no effect on tensors in memory, and does nothing on systems other than Linux.
     """
     if sys.platform != "linux" or tensor.device.type != "cpu":
         return

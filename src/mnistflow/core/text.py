@@ -1,4 +1,4 @@
-"""Text that a user chose (names of files, classes, runs), on its way to where some characters mean something else."""
+"""Escaping of user-supplied text (file, class and run names) for terminals, spreadsheets and Markdown."""
 
 from __future__ import annotations
 

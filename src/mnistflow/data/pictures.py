@@ -82,14 +82,14 @@ def listed(folder: Path) -> Listing:
 def summary(left_out: Counter[str]) -> str:
     """How many files were left out and why, as one line."""
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.most_common())
-    return f"{left_out.total():,} files left out: {reasons}"
+    return f"{left_out.total():,} files skipped: {reasons}"
 
 
 def _folders(folder: Path, seen: set[tuple[int, int]], listing: Listing) -> Iterator[str]:
     """This folder and those below it that are not litter, each once."""
     identity = _identity(folder)
     if identity in seen:
-        listing.left_out["links to a folder above or listed already"] += 1
+        listing.left_out["links to a parent folder or to one listed already"] += 1
         return
     seen.add(identity)
     yield str(folder)
@@ -121,5 +121,5 @@ def _unreadable(path: Path) -> str | None:
     if kind == "AVIF" and "AVIF" in formats():
         return None
     if kind is not None:
-        return f"in {kind}, which is not read (save them as PNG or JPEG)"
-    return None if any(start[offset:].startswith(magic) for offset, magic in BEGINNINGS) else "no images"
+        return f"in {kind}, which is not supported (save them as PNG or JPEG)"
+    return None if any(start[offset:].startswith(magic) for offset, magic in BEGINNINGS) else "not images"

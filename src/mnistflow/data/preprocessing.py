@@ -71,7 +71,7 @@ def prepare(
     if normalize == "standard":
         mean, std = moments(train.images[kept].to(device))
         if std == 0:
-            raise ValueError("preprocess.normalize: all training pixels are alike, so 'standard' cannot scale them")
+            raise ValueError("preprocess.normalize: all training pixels are equal, so 'standard' cannot scale them")
     elif normalize != "unit":
         mean, std = normalize
     inputs = Inputs(dataset, classes, pad, mean, std)

@@ -32,7 +32,7 @@ def stratified(labels: Tensor, size: int | float, seed: int) -> tuple[Tensor, Te
     if counts.min() < 2 or not len(classes) <= held_out <= total - len(classes):
         raise ValueError(
             f"{size} of {total} images is {held_out}, and each of {len(classes)} classes (the smallest has "
-            f"{int(counts.min())} images) needs at least one on either side; take 0, or {len(classes)} to "
+            f"{int(counts.min())} images) needs at least one on either side; use 0, or {len(classes)} to "
             f"{total - len(classes)}"
         )
 

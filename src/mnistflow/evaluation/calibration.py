@@ -27,7 +27,7 @@ class Calibration:
 
 
 def calibration(probabilities: Tensor, labels: Tensor) -> Calibration:
-    """Compare what a network said with what was so.
+    """Compare predicted probabilities with the labels.
 
     The expected calibration error (Guo et al. 2017) is over 15 equally wide bins of the probability of the prediction;
     the Brier score (Brier 1950) is the one of several classes, from 0 to 2.

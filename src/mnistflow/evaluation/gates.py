@@ -1,4 +1,4 @@
-"""What a result must come to, as evaluate.gates in params.yaml demands, and whether it does."""
+"""Gates: limits for metrics, from evaluate.gates in params.yaml, and whether a result meets them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Verdict:
 
     def __str__(self) -> str:
         side = "at least" if self.gate.startswith("min_") else "at most"
-        wanted = f"{self.gate:<20} {self.value:.6g}, {side} {self.limit:.6g} wanted"
+        wanted = f"{self.gate:<20} {self.value:.6g}, required {side} {self.limit:.6g}"
         return f"{wanted}: {'passed' if self.passed else 'FAILED'} by {abs(self.value - self.limit):.2g}"
 
 
@@ -68,8 +68,8 @@ def judge(gates: Mapping[str, float | None], scores: Scores, leakage: float) -> 
         value = leakage if figure == "leakage" else getattr(scores, figure)
         if value is None:
             raise ValueError(
-                f"evaluate.gates.{gate}: the result in this folder has no {figure}, it was not measured; write null, "
-                "or have it measured: evaluate.robustness for robust_accuracy, a validation split for scaled figures"
+                f"evaluate.gates.{gate}: {figure} was not measured for this result; set the gate to null, "
+                "or measure it: evaluate.robustness for robust_accuracy, a validation split for scaled metrics"
             )
         verdicts.append(Verdict(gate, float(value), limit))
     return verdicts

@@ -32,6 +32,6 @@ def read_predictions(path: Path, split: Split) -> tuple[Tensor, Tensor]:
     predictions = [names.get(row["prediction"]) for row in rows]
     if labels != split.labels.tolist() or None in predictions:
         raise ValueError(
-            f"{path} does not hold predictions for the {len(split):,} images of this split; `dvc repro` makes it anew"
+            f"{path} does not hold predictions for the {len(split):,} images of this split; `dvc repro` recreates it"
         )
     return torch.tensor(predictions), torch.tensor([float(row["probability"] or "nan") for row in rows])

@@ -36,7 +36,7 @@ class Metric:
 
     label: str  # for people
     form: str  # as :meth:`str.format` takes it
-    better: Literal["higher", "lower"] | None  # the side that a gate may demand; None: there is no gate for it
+    better: Literal["higher", "lower"] | None  # decides between a min_ and a max_ gate; None: no gate
     most: float | None  # the largest value that it can have
     name: str  # in MLflow
     is_shown: bool  # in the comparison of runs, and at the top of the report
@@ -87,7 +87,7 @@ class Scores:
     accuracy: Annotated[float, metric("test accuracy", better="higher")]
     accuracy_low: Annotated[float, metric("accuracy, lower end of its 95 % interval", is_shown=False)]
     accuracy_high: Annotated[float, metric("accuracy, upper end of its 95 % interval", is_shown=False)]
-    top2_accuracy: Annotated[float, metric("right with two guesses", better="higher", is_shown=False)]
+    top2_accuracy: Annotated[float, metric("top-2 accuracy", better="higher", is_shown=False)]
     loss: Annotated[float, metric("mean loss", "{:.4f}", better="lower", most=None)]
     macro_precision: Annotated[float, metric("precision, mean over classes", better="higher", is_shown=False)]
     macro_recall: Annotated[float, metric("recall, mean over classes", better="higher", is_shown=False)]
@@ -101,7 +101,7 @@ class Scores:
         float | None, metric("Brier score, scaled", "{:.4f}", better="lower", most=2.0, is_shown=False)
     ]
     parameters: Annotated[int, metric("parameters", "{:,.0f}", most=None, name="parameters")]
-    multiply_adds: Annotated[int, metric("multiply-adds an image", "{:,.0f}", most=None, name="multiply_adds")]
+    multiply_adds: Annotated[int, metric("multiply-adds per image", "{:,.0f}", most=None, name="multiply_adds")]
     images: int
     # Lists, which DVC leaves out of its tables: forty columns more would hide the figures above.
     classes: tuple[ClassScores, ...]
@@ -186,7 +186,7 @@ def read_scores(path: Path) -> Scores:
     scores = read_document(path, Scores)
     count = len(scores.classes)
     if not count or not scores.reliability or [len(row) for row in scores.confusion] != [count] * count:
-        raise ValueError(f"{path} is damaged: its lists are empty or not of one length; `dvc repro` makes it anew")
+        raise ValueError(f"{path} is damaged: its lists are empty or differ in length; `dvc repro` recreates it")
     return scores
 
 
@@ -199,7 +199,7 @@ def read_robustness(path: Path) -> list[Corrupted]:
     numbers = ("strength", "amount", "accuracy")
     rows = read_csv(path, numbers=numbers, texts=("corruption",))
     if rows[0]["corruption"] != "none" or any(not row[column] for row in rows for column in numbers):
-        raise ValueError(f"{path} is damaged: a number is missing, or the first row; `dvc repro` makes it anew")
+        raise ValueError(f"{path} is damaged: a number or the first row is missing; `dvc repro` recreates it")
     return [
         Corrupted(row["corruption"], int(float(row["strength"])), float(row["amount"]), float(row["accuracy"]))
         for row in rows

@@ -34,9 +34,9 @@ class Paired:
 
     @property
     def p_value(self) -> float:
-        """Of McNemar's exact test (McNemar 1947): were both runs as good, how often would they differ by as much.
+        """Of McNemar's exact test (McNemar 1947): how often equally good runs would differ by at least this much.
 
-        Each image that only one of them reads right is then the toss of a coin; the test is two-sided.
+        Under that hypothesis, each image that only one of them reads right is a coin toss; the test is two-sided.
         """
         tosses, fewer = self.first + self.second, min(self.first, self.second)
         ways = total = 1  # of `count` heads in all tosses, and of at most so many

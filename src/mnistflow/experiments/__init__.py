@@ -1,4 +1,4 @@
-"""DVC experiments: running them, reading back what they left, studies of many, and the pipeline run again elsewhere.
+"""DVC experiments: running them, reading their results, studies, and verification in a clone.
 
 The only user of DVC's own API. Imports `checks`, `tracking` and all below.
 """

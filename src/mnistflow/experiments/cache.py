@@ -51,13 +51,11 @@ def files(commit: str) -> Iterator[tuple[Params, Paths]]:
                 for path in (Path("params.yaml"), *(getattr(paths, field) for field in wanted)):
                     repo.dvcfs.get(path.as_posix(), str(folder / path), recursive=True)
         except (DvcException, OSError) as error:
-            raise ValueError(f"DVC's cache has not all files of {commit[:10]}: {error}{_cache_hint()}") from error
+            raise ValueError(f"DVC's cache lacks files of {commit[:10]}: {error}{_cache_hint()}") from error
         brought = {field: folder / getattr(paths, field) for field in wanted}
         for each, place in brought.items():
             if not place.exists():
-                raise ValueError(
-                    f"DVC's cache has not all files of {commit[:10]}: no {getattr(paths, each)}{_cache_hint()}"
-                )
+                raise ValueError(f"DVC's cache lacks files of {commit[:10]}: no {getattr(paths, each)}{_cache_hint()}")
         yield load(folder / "params.yaml"), replace(paths, **brought)
 
 
@@ -83,7 +81,7 @@ def _refuse_climbing(repo: Repo, commit: str) -> None:
             paths += [str(file["relpath"]) for file in json.loads(manifest.read_text(encoding="utf-8"))]
         for path in paths:
             if Path(path).is_absolute() or ".." in Path(path).parts:
-                raise ValueError(f"{commit[:10]} would write outside of this project, to {path!r}; not brought")
+                raise ValueError(f"{commit[:10]} would write outside of this project, to {path!r}; refused")
 
 
 def _cache_hint() -> str:
@@ -105,5 +103,5 @@ def path_in_cache(md5: str) -> Path:
     with Repo(str(Path.cwd())) as repo:
         path = Path(repo.cache.local.oid_to_path(md5))
     if not path.is_file():
-        raise ValueError(f"DVC's cache has no file of MD5 {md5}; `dvc fetch` brings what a remote has")
+        raise ValueError(f"DVC's cache has no file of MD5 {md5}; `dvc fetch` downloads it from a remote")
     return path

@@ -46,7 +46,7 @@ def record_workspace() -> str:
         if status.returncode != 0 or "up to date" not in status.stdout:
             printed = (status.stdout or status.stderr).strip()
             raise ValueError(
-                f"the result in this folder is not that of its params and code; `dvc repro` first:\n{printed}"
+                f"the result in this folder does not match its params and code; run `dvc repro` first:\n{printed}"
             )
         return _recorded(params, paths, Origin.here())
 
@@ -108,10 +108,10 @@ def restore(settings: Tracking, wanted: str) -> tuple[RunInfo, str]:
     if info.tags.get(tags.WEIGHTS) is None:
         raise ValueError(f"run {info.id} ({info.name}) is {info.status.lower()}: it has no result")
     if _is_here(info, paths):
-        return info, "it is what this folder holds"
+        return info, "already in this folder"
     if changed := results.changed_files():
         raise ValueError(
-            f"not committed: {', '.join(changed)}; that would be lost. Commit it, or take it back: "
+            f"uncommitted changes would be lost: {', '.join(changed)}. Commit them, or undo them: "
             f"git checkout {' '.join(changed)}"
         )
     weights = info.tags[tags.DVC_WEIGHTS]
@@ -126,7 +126,7 @@ def restore(settings: Tracking, wanted: str) -> tuple[RunInfo, str]:
         if commit is None:
             raise ValueError(
                 f"no DVC experiment and no commit here holds the files of run {info.id} ({info.name}); its weights "
-                f"are in MLflow: -S train.init_from={info.id}"
+                f"are in MLflow; to start from them: -S train.init_from={info.id}"
             )
         cache.refuse_paths_outside(commit)
         git.run("checkout", "--quiet", commit, "--", "params.yaml", "dvc.lock", "metrics")
@@ -136,9 +136,9 @@ def restore(settings: Tracking, wanted: str) -> tuple[RunInfo, str]:
         reason = next(
             (line for line in lines if line.startswith("ERROR:")), lines[-1] if lines else "it printed nothing"
         )
-        raise ValueError(f"DVC could not bring it back from {place}: {reason.removeprefix('ERROR: ')}")
+        raise ValueError(f"DVC could not restore it from {place}: {reason.removeprefix('ERROR: ')}")
     if not _is_here(info, paths):
-        raise ValueError(f"{place} did not bring back what run {info.id} recorded; `git status` says what changed")
+        raise ValueError(f"{place} does not match what run {info.id} recorded; `git status` shows what changed")
     return info, place
 
 
@@ -146,7 +146,7 @@ def _recorded(params: Params, paths: Paths, origin: Origin) -> str:
     record = Record(params, paths, origin)
     record.complete()
     if record.failure is not None or record.run_id is None:
-        raise ValueError("the record was not taken")
+        raise ValueError("the result could not be recorded")
     return record.run_id
 
 

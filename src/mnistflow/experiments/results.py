@@ -113,7 +113,7 @@ def changed_files(*places: str) -> list[str]:
 def _codes(commits: Sequence[str]) -> list[tuple[str, ...]]:
     root = Path.cwd()
     if not PACKAGE.is_relative_to(root):  # an environment that several checkouts share has the code of one of them
-        raise ValueError(f"this is the mnistflow of {PACKAGE.parent}; run the one of this folder: pip install -e .")
+        raise ValueError(f"mnistflow is installed from {PACKAGE.parent}; install it from this folder: pip install -e .")
     scripts = [root / "stages" / f"{name}.py" for name in RESULT_STAGES]
     places = {*scripts, *(room for script in scripts for room in rooms(script))}
     names = [place.relative_to(root).as_posix() for place in sorted(places)]

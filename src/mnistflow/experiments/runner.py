@@ -77,7 +77,7 @@ def run(waiting: Sequence[Planned], jobs: int, logs: Path) -> Iterator[Planned |
     Raises:
         ValueError: DVC would lose experiments of this project; none was started.
     """
-    git.refuse_lost_copies(project_root())
+    git.check_copies_are_supported(project_root())
     logs.mkdir(parents=True, exist_ok=True)
     if not waiting:
         return

@@ -145,7 +145,7 @@ def load(name: str, *, full: bool = False) -> Study:
         raise ValueError("params.yaml must be a mapping of keys to values")
     entries = {**_resolved(path, block.entries), **_combined(block.factors)}
     if not entries:
-        raise ParamsError([f"{path}: needs entries, or factors"])
+        raise ParamsError([f"{path}: must have entries or factors"])
     return Study(
         name=name,
         title=block.title,
@@ -235,7 +235,7 @@ def alone() -> Iterator[None]:
         with one:
             yield
     except TimeoutError as error:
-        raise ValueError("another `mnistflow study run` is at work in this project; wait for it, or end it") from error
+        raise ValueError("another `mnistflow study run` is running in this project; wait for it or stop it") from error
 
 
 def bring_data(study: Study) -> None:

@@ -1,4 +1,4 @@
-"""The table of a study: what its experiments came to."""
+"""The table of results of a study."""
 
 from __future__ import annotations
 

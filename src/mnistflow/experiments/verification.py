@@ -1,4 +1,4 @@
-"""Running the pipeline again somewhere else, to see whether it comes to the same bytes."""
+"""Verification: rerun the pipeline in a clone and compare its outputs byte for byte."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def verify() -> list[Compared]:
     decisive = ("params.yaml", "dvc.yaml", "dvc.lock", "stages", "src")
     if changed := results.changed_files(*decisive):
         raise ValueError(
-            f"not committed: {', '.join(changed)}; it is the commit that is verified. Commit it, or take it back: "
+            f"uncommitted changes in {', '.join(changed)}, but the commit is verified. Commit or undo them: "
             f"git checkout {' '.join(changed)}"
         )
     params = load()
@@ -80,7 +80,7 @@ def verify() -> list[Compared]:
         command += [part for key, value in sets.items() for part in ("-S", f"{key}={json.dumps(value)}")]
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         if subprocess.run(command, cwd=clone, env=environment, stdin=subprocess.DEVNULL, check=False).returncode != 0:
-            raise ValueError("the pipeline did not come to its end there; it says why above")
+            raise ValueError("the pipeline failed in the clone; the reason is printed above")
         return compare(Path("dvc.lock"), clone / "dvc.lock")
 
 
@@ -93,7 +93,7 @@ def compare(one: Path, other: Path) -> list[Compared]:
     compared = []
     first, second = Lock.read(one), Lock.read(other)
     if not first.stages:
-        raise ValueError(f"{one} has no stages; `dvc repro`, and commit its result")
+        raise ValueError(f"{one} has no stages; run `dvc repro` and commit its result")
     for name, stage in first.stages.items():
         if name == "check":  # its marker says the same everywhere
             continue
@@ -101,7 +101,7 @@ def compare(one: Path, other: Path) -> list[Compared]:
         deps, other_deps = _md5s(stage.deps), _md5s(again.deps)
         code = [path for path in deps if path.startswith(CODE) and deps[path] != other_deps.get(path)]
         if code:
-            raise ValueError(f"{one} is not that of the committed code ({code[0]}); `dvc repro`, and commit its result")
+            raise ValueError(f"{one} does not match the committed code ({code[0]}); run `dvc repro`, commit the result")
         same = all(md5 == other_deps.get(path) for path, md5 in deps.items() if not path.startswith(CODE))
         outs, other_outs = _md5s(stage.outs), _md5s(again.outs)
         compared += [

@@ -52,18 +52,18 @@ class Converted:
         opset = "" if self.opset is None else f", opset {self.opset}"
         lines = [f"{self.path}: {self.name}, {self.format}{opset}, {self.bytes:,} bytes"]
         if self.parity is None:
-            lines.append("not compared: there are no test images here of the data set of these weights")
+            lines.append("not checked against PyTorch: this folder has no test images of the data set of these weights")
         else:
             lines.append(
-                f"{self.parity.agreeing:,} of {self.parity.images:,} test images get the same label as from the "
-                f"weights by PyTorch; probabilities differ by {self.parity.largest_difference:.1g} at most"
+                f"{self.parity.agreeing:,} of {self.parity.images:,} test images get the same label as with PyTorch; "
+                f"probabilities differ by at most {self.parity.largest_difference:.1g}"
             )
         if self.cost is not None:
             for split, one, other in (
                 ("validation", self.cost.validation_accuracy, self.cost.validation_accuracy_int8),
                 ("test", self.cost.test_accuracy, self.cost.test_accuracy_int8),
             ):
-                lines.append(f"{split} accuracy {other:.2%}, without 8-bit integers {one:.2%}")
+                lines.append(f"{split} accuracy {other:.2%} with 8-bit integers, {one:.2%} without")
         return "\n".join(lines)
 
 
@@ -98,8 +98,8 @@ def convert(source: Source, target: Path, form: str, paths: Paths) -> Converted:
             parity = formats.parity(predict(images), formats.eager(source.weights)(images))
             if cost is None and parity.agreeing < parity.images:
                 raise ValueError(
-                    f"{parity.images - parity.agreeing} of {parity.images:,} test images get another label than from "
-                    f"the weights by PyTorch; {target} was not written"
+                    f"{parity.images - parity.agreeing} of {parity.images:,} test images get a different label than "
+                    f"with PyTorch; {target} was not written"
                 )
     return Converted(
         path=str(target),
@@ -118,7 +118,7 @@ def _quantised(graph: Path, metadata: ModelMetadata, test: Split | None, paths: 
     train, validation = (_split(path, metadata) for path in (paths.train_split, paths.validation_split))
     if train is None or validation is None or test is None or not len(validation):
         raise ValueError(
-            "8-bit integers are fitted to training images and judged on a validation split, and this folder has none "
+            "int8 needs training images to calibrate and a validation split to check it, and this folder has none "
             f"of the data set {metadata.inputs.dataset}; `dvc repro` makes them"
         )
     exact = Predictor(graph)
@@ -129,8 +129,8 @@ def _quantised(graph: Path, metadata: ModelMetadata, test: Split | None, paths: 
         cost = Cost(*(_accuracy(network, split) for split in (validation, test) for network in (exact, rounded)))
         if (lost := cost.validation_accuracy - cost.validation_accuracy_int8) >= ALLOWED:
             raise ValueError(
-                f"8-bit integers cost {100 * lost:.2f} points of accuracy on the validation split, and less than "
-                f"{100 * ALLOWED} is allowed; nothing was written"
+                f"8-bit integers cost {100 * lost:.2f} points of accuracy on the validation split; less than "
+                f"{100 * ALLOWED} is required. Nothing was written"
             )
         formats.note_accuracy(place, cost.test_accuracy_int8)
         graph.write_bytes(place.read_bytes())

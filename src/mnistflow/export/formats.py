@@ -133,7 +133,7 @@ def pt2_of(weights: Path, target: Path) -> Predict:
 
 
 def int8_of(graph: Path, target: Path, images: NDArray[np.uint8]) -> None:
-    """Write an ONNX graph anew whose convolutions and dense layers multiply 8-bit integers of 8 bits.
+    """Quantise an ONNX graph: its convolutions and dense layers then multiply 8-bit integers.
 
     A quarter of the size; what it costs in accuracy is for the caller to measure.
 

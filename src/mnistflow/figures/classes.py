@@ -32,11 +32,11 @@ from mnistflow.models.inference import confusion_counts
 
 __all__ = ["confusion", "per_class", "separation"]
 
-FEW = 20  # classes up to which each cell of the matrix has its share
-TOGETHER = 12  # classes up to which they are shown in one square, each in a colour or a shape of its own
-PAIRS = 5  # of classes confused most often, said in words
-BARS = 30  # classes with bars
-DOTS = 1000  # images whose place among the classes is shown
+MAX_CLASSES_WITH_SHARES = 20  # classes up to which each cell of the matrix has its share
+MAX_CLASSES_IN_ONE_PLOT = 12  # classes up to which they are shown in one square, each in a colour or a shape of its own
+CONFUSED_PAIRS = 5  # of classes confused most often, said in words
+MAX_BARS = 30  # classes with bars
+MAX_DOTS = 1000  # images whose place among the classes is shown
 
 
 def confusion(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> Figure:
@@ -53,7 +53,7 @@ def confusion(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> Fi
     right = np.eye(len(classes), dtype=bool)
     wrong, missed = np.where(right, 0, table), np.where(right, 0, shares)
     deepest = float(missed.max()) or 1.0
-    few = len(classes) <= FEW
+    few = len(classes) <= MAX_CLASSES_WITH_SHARES
     names = shortened(classes, 60 if few else 30)
     longest = max(map(text_width, names))
     cell = 0.24 if not few else 1.2 if len(classes) <= 6 and longest > 4 else 0.62  # inches
@@ -69,14 +69,14 @@ def confusion(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> Fi
         (int(wrong[row, column]), float(shares[row, column]), names[row], names[column])
         for row, column in np.argwhere(wrong)
     ]
-    most = sorted(pairs, key=lambda pair: pair[:2], reverse=True)[:PAIRS]
+    most = sorted(pairs, key=lambda pair: pair[:2], reverse=True)[:CONFUSED_PAIRS]
     with styled() as colours:
         figure, axes = page()
         axes.text(0, 0.1, f"{wrong.sum():,} of {table.sum():,} misclassified", fontsize=11, va="top")
         note = (
-            "images, and their share of all with that label"
+            "number of images, and share of all images with that label"
             if few
-            else "images; the colour: their share of all with that label"
+            else "number of images; colour: share of all images with that label"
         )
         axes.text(0, 0.34, note, fontsize=8, color=colours.grey, va="top")
         axes.text(left + side / 2, top - height - 0.1, "prediction", fontsize=9, ha="center", va="bottom")
@@ -123,9 +123,9 @@ def per_class(scores: Sequence[ClassScores]) -> Figure:
     """
     shown = list(scores)
     title = "Class by class"
-    if len(scores) > BARS:
-        shown = sorted(scores, key=lambda score: score.f1)[:BARS]
-        title += f": the {BARS} of {len(scores):,} with the least F1"
+    if len(scores) > MAX_BARS:
+        shown = sorted(scores, key=lambda score: score.f1)[:MAX_BARS]
+        title += f": the {MAX_BARS} of {len(scores):,} with the lowest F1"
     names = shortened([score.name for score in shown], 60)
     longest = max([0.01, *(1 - value for score in shown for value in (score.recall, score.precision))])
     left = max(0.6, 0.15 + 0.08 * max(map(text_width, names)))  # where the names end
@@ -135,8 +135,8 @@ def per_class(scores: Sequence[ClassScores]) -> Figure:
         figure, axes = page()
         axes.text(0, 0.1, title, fontsize=11, va="top")
         for x, name, note in (
-            (first, "recall", "found, of its images; the bar: missed"),
-            (second, "precision", "right, of the images named so; the bar: wrong"),
+            (first, "recall", "share of its images found; bar: missed"),
+            (second, "precision", "share of its predictions right; bar: wrong"),
         ):
             axes.text(x, 0.5, name, fontsize=9, va="top")
             axes.text(x, 0.69, note, fontsize=7.5, color=colours.grey, va="top")
@@ -162,7 +162,7 @@ def separation(model: nn.Module, split: Split, predictions: Tensor) -> Figure:
         split: that it was not trained on; of many images, some of every class are shown.
         predictions: (N,) integers, of the split.
     """
-    at = pick_stratified(split.labels, DOTS)
+    at = pick_stratified(split.labels, MAX_DOTS)
     count = len(at)
     labels, wrong = split.labels[at], split.labels[at] != predictions[at]
     values = last_inputs(model, split.images[at], batch_size=100)
@@ -176,15 +176,15 @@ def separation(model: nn.Module, split: Split, predictions: Tensor) -> Figure:
         places, shares = principal_components(values, 2)
         extent = float((places.amax(dim=0) - places.amin(dim=0)).max()) or 1.0
         places = (places - (places.amax(dim=0) + places.amin(dim=0)) / 2) / extent  # -0.5 to 0.5
-        title = f"{count:,} test images as the last dense layer is given them, {values.shape[1]:,} values each"
+        title = f"{count:,} test images: inputs of the last dense layer, {values.shape[1]:,} values each"
         axes.text(0, 0.1, title, fontsize=11, va="top")
         note = (
-            f"seen along their two principal components, which hold {float(shares.sum()):.0%} of the variance; "
-            "classes that overlap here may be apart in the others"
+            f"projected on two principal components, which explain {float(shares.sum()):.0%} of the variance; "
+            "classes that overlap here may be separate in the others"
         )
         axes.text(0, 0.34, note, fontsize=8, color=colours.grey, va="top")
         top, left = 0.65, 0.0
-        if len(names) <= TOGETHER:
+        if len(names) <= MAX_CLASSES_IN_ONE_PLOT:
             _together(axes, places, labels, names, top, 4.2)
             left = 4.4
         columns = 10 if not left else math.ceil(math.sqrt(len(names) * 1.3))

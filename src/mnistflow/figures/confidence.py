@@ -26,7 +26,7 @@ def reliability(scores: Scores) -> Figure:
         bins = scores.reliability
         low = math.floor(10 * min(one_bin.low for one_bin in bins)) / 10
         shares.plot([low, 1], [low, 1], color=colours.grey, linewidth=1.0, linestyle="--")
-        key = f"dashed: as right as it is sure\nhollow: fewer than {MANY} images"
+        key = f"dashed: perfect calibration\nhollow: fewer than {MANY} images"
         shares.text(0.98, 0.04, key, color=colours.grey, fontsize=8, ha="right", transform=shares.transAxes)
         for one_bin in bins:
             colour = colours.orange if one_bin.accuracy < one_bin.confidence else colours.blue
@@ -50,9 +50,9 @@ def reliability(scores: Scores) -> Figure:
         counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         counts.set_ylim(0.7, 4 * max(one_bin.images for one_bin in bins))
         shares.set_title(_said(scores), fontsize=10)
-        shares.set_ylabel("right")
+        shares.set_ylabel("accuracy")
         shares.set_ylim(-0.03, 1.03)
-        counts.set(xlabel="probability that it gives its prediction", ylabel="images")
+        counts.set(xlabel="confidence (probability of the prediction)", ylabel="images")
         shares.yaxis.set_major_formatter(PercentFormatter(1))
         for axes in (shares, counts):
             axes.set_xlim(low, 1.0 + 0.02 * (1 - low))
@@ -65,11 +65,11 @@ def _said(scores: Scores) -> str:
     total = sum(one_bin.images for one_bin in scores.reliability)
     sure = sum(one_bin.images * one_bin.confidence for one_bin in scores.reliability) / total
     right = sum(one_bin.images * one_bin.accuracy for one_bin in scores.reliability) / total
-    way = "too sure" if sure > right else "less sure than it could be"
+    way = "overconfident" if sure > right else "underconfident"
     if f"{sure:.1%}" == f"{right:.1%}":
-        way = "as sure as it may be"
+        way = "well calibrated on average"
     lines = [
-        f"On average {sure:.1%} sure and {right:.1%} right: {way}",
+        f"Average confidence {sure:.1%}, accuracy {right:.1%}: {way}",
         f"expected calibration error {scores.ece:.2%}",
     ]
     if scores.temperature is not None and scores.ece_scaled is not None:

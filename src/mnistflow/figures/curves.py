@@ -68,7 +68,7 @@ def robustness(rows: Sequence[Corrupted]) -> Figure:
     with styled() as colours:
         if not ways:
             figure, axes = page()
-            axes.text(0, 0.1, "Accuracy on changed images: not measured", fontsize=11, va="top")
+            axes.text(0, 0.1, "Accuracy on corrupted images: not measured", fontsize=11, va="top")
             set_page_size(figure, 4.0, 0.5)
             return figure
         columns = min(4, len(ways))
@@ -76,7 +76,7 @@ def robustness(rows: Sequence[Corrupted]) -> Figure:
         figure, places = panels(lines, columns, (2.75 * columns, 2.3 * lines + 0.6))
         mean = sum(row.accuracy for row in changed) / len(changed)
         figure.suptitle(
-            f"Accuracy on changed images: {mean:.1%} on average, {clean.accuracy:.1%} as they are", fontsize=11
+            f"Accuracy on corrupted images: {mean:.1%} on average, {clean.accuracy:.1%} uncorrupted", fontsize=11
         )
         least = min(0.99, *(row.accuracy for row in rows))
         for axes, (name, own) in zip(places, ways.items(), strict=False):
@@ -103,7 +103,7 @@ def robustness(rows: Sequence[Corrupted]) -> Figure:
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         for axes in places[len(ways) :]:
             axes.axis("off")
-        figure.supxlabel("strength (and what it stands for)", fontsize=9)
+        figure.supxlabel("strength (and amount)", fontsize=9)
         return figure
 
 

@@ -59,7 +59,7 @@ def inside(model: nn.Module, image: Tensor, label: int, classes: Sequence[str], 
         width, height = fitted(image[0], 1.3)
         picture(axes, image[0], 0, 0.45, width, height)
         frame(axes, 0, 0.45, width, height, colours.grey, 0.6)
-        legend = "Below: the colour of the paper is 0, orange above it, blue below it; each row has a scale of its own."
+        legend = "Below: background colour is 0, orange positive, blue negative; each row has its own scale."
         axes.text(width + 0.2, 0.45 + height, legend, fontsize=8, color=colours.grey, va="bottom")
         top = _weights(axes, height + 0.7, layers, image, classes if not rows else ())
         for name, output in rows[:ROWS]:
@@ -100,15 +100,15 @@ def weights(model: nn.Module, image: Tensor) -> Figure:
         axes.text(0, 0.1, f"The first layer of {type(model).__name__}", fontsize=11, va="top")
         first_layer = _first(layer_outputs(model, image[None]), image)
         if first_layer is None:
-            axes.text(0, 0.5, "Its weights are not images.", fontsize=9, va="top")
+            axes.text(0, 0.5, "Its weights cannot be shown as images.", fontsize=9, va="top")
             set_page_size(figure, WIDTH, 0.9)
             return figure
         layer, kernels = first_layer
         what = "filters"
         if isinstance(layer.module, nn.Linear):
             kernels = kernels[kernels.flatten(1).norm(dim=1).argsort(descending=True, stable=True)]
-            what = "units, the largest weights first"
-        legend = "The colour of the paper is 0, orange above it, blue below it."
+            what = "units, largest weights first"
+        legend = "Background colour is 0, orange positive, blue negative."
         axes.text(0, 0.34, legend, fontsize=8, color=palette().grey, va="top")
         top = _kernels(axes, 0.7, layer, kernels, what, SHOWN, 20)
         set_page_size(figure, WIDTH, top)

@@ -44,7 +44,7 @@ def reading(result: Reading, probabilities: NDArray[np.floating[Any]], classes: 
     with styled() as colours:
         figure, axes = page()
         best = [classes[int(row.argmax())] for row in probabilities]
-        title = f"Read as {' '.join(best)}" if count else "Nothing is written here"
+        title = f"Read as {' '.join(best)}" if count else "No digit found"
         axes.text(wide / 2, 0.12, title, fontsize=11, ha="center", va="top")
         for number, (name, pixels) in enumerate(result.steps):
             left = PLACE * (number % columns)

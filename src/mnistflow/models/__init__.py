@@ -1,4 +1,4 @@
-"""Networks: built by name, run over images, written with all that belongs to their weights.
+"""Networks: built by name, run on images, saved with the metadata that belongs to their weights.
 
 An architecture is a file in `architectures`. Imports `core` alone.
 """
@@ -34,7 +34,7 @@ MAX_SIDE = 1536  # of an image with its padding: three times 512 pixels, which p
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What weights say of themselves: enough to rebuild the network and to use it, without params.yaml."""
+    """Metadata of a weights file: enough to rebuild and use the network without params.yaml."""
 
     architecture: str
     arguments: Mapping[str, object]
@@ -59,7 +59,7 @@ def build(architecture: str, image_shape: ImageShape, classes: int, arguments: M
 
 
 def parameter_count(model: nn.Module) -> int:
-    """How many numbers training adjusts."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
@@ -84,11 +84,9 @@ def load(path: Path) -> tuple[nn.Module, ModelMetadata]:
         model = build(metadata.architecture, metadata.image_shape, len(metadata.inputs.classes), metadata.arguments)
         model.load_state_dict(tensors)
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-            raise ValueError("some are infinite or not a number")
+            raise ValueError("some weights are infinite or NaN")
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{path} does not hold the weights it says it holds: {' '.join(str(error).split())}"
-        ) from error
+        raise ValueError(f"{path} does not match its metadata: {' '.join(str(error).split())}") from error
     return model.eval(), metadata
 
 
@@ -99,7 +97,7 @@ def _refuse_other_sizes(metadata: ModelMetadata, tensors: Mapping[str, Tensor]) 
         ValueError: they have other sizes, or the images would be too large to be real.
     """
     if not all(0 < side <= MAX_SIDE for side in metadata.image_shape):
-        raise ValueError(f"images of {'x'.join(map(str, metadata.image_shape))} values; a side has at most {MAX_SIDE}")
+        raise ValueError(f"images of {'x'.join(map(str, metadata.image_shape))}; a side may have at most {MAX_SIDE}")
     with torch.device("meta"):
         described = build(
             metadata.architecture, metadata.image_shape, len(metadata.inputs.classes), metadata.arguments
@@ -109,12 +107,12 @@ def _refuse_other_sizes(metadata: ModelMetadata, tensors: Mapping[str, Tensor]) 
             raise ValueError(f"{name}, of shape {tuple(tensor.shape)}, is missing")
         if tensors[name].shape != tensor.shape:
             raise ValueError(
-                f"{name} has the shape {tuple(tensors[name].shape)}, and its network {tuple(tensor.shape)}"
+                f"{name} has shape {tuple(tensors[name].shape)}, but the network needs {tuple(tensor.shape)}"
             )
 
 
 def start_from(model: nn.Module, architecture: str, path: Path) -> None:
-    """Put the weights of a file into a network of the same architecture and sizes, instead of those it has.
+    """Load the weights of a file into a network of the same architecture and sizes; changes ``model`` in place.
 
     Raises:
         ValueError: the file is missing or damaged, or its weights belong into another network; says which.
@@ -129,5 +127,5 @@ def start_from(model: nn.Module, architecture: str, path: Path) -> None:
     except RuntimeError as error:
         arguments = ", ".join(f"{name}={value}" for name, value in metadata.arguments.items())
         raise ValueError(
-            f"{path} holds the weights of {own} ({arguments}), which is of other sizes than the model that was chosen"
+            f"{path} holds the weights of {own} ({arguments}), whose sizes differ from those of the chosen model"
         ) from error

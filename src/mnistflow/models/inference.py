@@ -27,7 +27,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LayerOutput:
-    """What one module of a network made of some images."""
+    """The output of one module of a network for a batch of images."""
 
     name: str  # as in the names of the weights: "features.0"
     module: nn.Module
@@ -40,7 +40,7 @@ class LayerOutput:
 
 
 def placed(split: Split, device: torch.device) -> Split:
-    """A split on the device that works with it, or, where it would fill that, as it is: it is brought in parts then."""
+    """The split moved to ``device`` if it fits there; otherwise unchanged, to be copied batch by batch."""
     return split.to(device) if devices.has_room(device, split.images.nbytes) else split
 
 
@@ -102,7 +102,7 @@ def layer_outputs(model: nn.Module, images: Tensor) -> list[LayerOutput]:
 
 
 def measure(model: nn.Module, split: Split, loss: Loss, batch_size: int = 1000) -> tuple[float, float]:
-    """Mean loss over the images of a split, and accuracy (0 to 1)."""
+    """Mean loss over the images of a split, and accuracy (0 to 1); ``model`` and ``split`` may be on any device."""
     logits = logits_of(model, split.images, batch_size)
     labels = split.labels.to(logits.device)
     right = int((logits.argmax(dim=1) == labels).sum())

@@ -1,4 +1,4 @@
-"""Losses by name, and the probabilities that a network trained with one of them means by its logits."""
+"""Losses by name, and the class probabilities that logits stand for under each of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_loss(name: LossName, *, label_smoothing: float = 0.0) -> Loss:
-    """Find a loss.
+    """Return a loss function, from (N, classes) logits and (N,) int64 labels to a scalar.
 
     Args:
         name: ``cross_entropy`` over the softmax of the logits, or ``mse``: the mean squared difference between the

@@ -46,7 +46,7 @@ class Checkpoint:
         self._failed = False
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep others from running the same training; wait for one that does.
 
         Where nothing can be written, training runs all the same, without checkpoints and without the lock.
@@ -56,7 +56,7 @@ class Checkpoint:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
         except Timeout:
-            print("train: the same training is under way in another process; waiting for it to end", flush=True)
+            print("train: the same training is running in another process; waiting for it to finish", flush=True)
             lock.acquire()
         except OSError as error:
             self._warn(error)
@@ -83,7 +83,7 @@ class Checkpoint:
 
     def _warn(self, error: OSError) -> None:
         if not self._failed:
-            print(f"train: warning: no checkpoint: {error}; training continues without", flush=True)
+            print(f"train: warning: no checkpoint saved: {error}; training continues without one", flush=True)
         self._failed = True
 
     def restore(self, state: State) -> bool:

@@ -1,4 +1,4 @@
-"""How long things took: a log of this machine, for no output of the pipeline may hold a time."""
+"""A log of durations on this machine; outputs of the pipeline must not contain times."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def note(subject: str, **took: object) -> None:
             # One write of one line: others may append at the same time.
             file.write(json.dumps({SUBJECT: subject, **took}) + "\n")
     except OSError as error:  # durations are worth having, and no stage fails for them
-        _warn(f"durations are not noted: {error}")
+        _warn(f"durations are not recorded: {error}")
 
 
 def evaluation(weights: Path, scores: Path, batch_size: int) -> str:

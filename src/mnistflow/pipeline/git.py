@@ -1,4 +1,4 @@
-"""git, asked about this project; a failure is one line that says what to do."""
+"""Queries to git; a failure is a ValueError with one line that says what to do."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 __all__ = [
     "changed_files",
+    "check_copies_are_supported",
     "commit",
     "contents",
     "experiments",
     "main_worktree",
-    "refuse_lost_copies",
     "run",
 ]
 
@@ -118,7 +118,7 @@ def main_worktree() -> Path | None:
     return common.parent / run("rev-parse", "--show-prefix").rstrip("\n")
 
 
-def refuse_lost_copies(project: Path) -> None:
+def check_copies_are_supported(project: Path) -> None:
     """Refuse to run experiments in temporary copies of a project from which DVC could not bring them back.
 
     Raises:
@@ -126,13 +126,13 @@ def refuse_lost_copies(project: Path) -> None:
     """
     if "#" in str(project):
         raise ValueError(
-            f"the path {project} has a #, behind which DVC loses it when it copies the project for an experiment "
+            f"the path {project} contains a #, where DVC cuts it off when it copies the project for an experiment "
             "(--temp, --queue, `mnistflow study run`); move the project"
         )
     if run("rev-parse", "--is-shallow-repository", folder=project).strip() == "true":
         raise ValueError(
-            "this is a shallow clone, from which DVC loses the experiments that it runs in a copy (--temp, --queue, "
-            "`mnistflow study run`); bring the whole history first: git fetch --unshallow"
+            "this is a shallow clone, in which DVC loses the experiments that it runs in a copy (--temp, --queue, "
+            "`mnistflow study run`); fetch the whole history first: git fetch --unshallow"
         )
 
 
@@ -142,17 +142,17 @@ def _failure(command: str, stderr: str, folder: Path) -> str:
     first = errors[0].removeprefix("fatal: ").removeprefix("error: ") if errors else "failed without a message"
     if "not a git repository" in first:
         return (
-            f"git {command}: {folder} is not in a git repository, which experiments are kept in; make one: "
-            "git init && git add --all && git commit -m start (`dvc repro` alone needs none after: "
+            f"git {command}: {folder} is not in a git repository, where experiments are stored; create one: "
+            "git init && git add --all && git commit -m start (for `dvc repro` alone, this is enough: "
             "dvc config core.no_scm true)"
         )
     if lock := re.search(r"'(.*\.lock)': File exists", first):
         return (
-            f"git {command}: another git command is running here, and holds {lock[1]}; wait for it to end. "
+            f"git {command}: another git command is running here and holds {lock[1]}; wait for it to finish. "
             f"If none is running: rm '{lock[1]}'"
         )
     if remedy := next((line for line in lines if line.startswith("git config --global --add safe.directory")), None):
         return f"git {command}: {first}; if you trust it: {remedy}"
     if re.search(r"(bad revision|ambiguous argument|Not a valid object name) '?HEAD", first):
-        return f"git {command}: there is no commit here yet; make one: git add --all && git commit -m start"
+        return f"git {command}: there is no commit here yet; create one: git add --all && git commit -m start"
     return f"git {command}: {first}"

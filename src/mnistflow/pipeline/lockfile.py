@@ -1,4 +1,4 @@
-"""dvc.lock: what each stage was run with, and what it left, as DVC has noted it."""
+"""dvc.lock: the dependencies, params and outputs of each stage when it last ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training as seen from the terminal."""
+"""Progress of training in the terminal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Display:
             self._end(epoch)
         step, epochs = len(state.lrs), len(state.epochs)
         self._at(f"epoch {epochs + 1}, step {step}" if step else f"the end of epoch {epochs}")
-        print(f"train: resumes {self.where}, from the checkpoint of a training that was interrupted", flush=True)
+        print(f"train: resumes {self.where}, from the checkpoint of an interrupted run", flush=True)
         self.bar = self._new_bar(epochs + 1, step)
 
     def show(self, event: Step | Epoch) -> None:

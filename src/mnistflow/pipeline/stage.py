@@ -25,7 +25,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupted(KeyboardInterrupt):
     """A signal that asks to end; says what is left, and what to do."""
 
-    def __init__(self, number: int, message: str = "nothing half written is left") -> None:
+    def __init__(self, number: int, message: str = "no partial files are left") -> None:
         self.number = number
         super().__init__(message)
 
@@ -57,9 +57,9 @@ class Stop:
 def begin(name: str | None = None) -> None:
     """Prepare this process; called before anything that takes long to import.
 
-    From here on Ctrl-C and SIGTERM end it with one line, status 130 or 143; :func:`run` has handlers of its own. What
-    it prints is never an error: a character that the terminal's encoding lacks is printed as its code. What is imported
-    is not searched for garbage, which Python does by default at every 700 objects, a tenth of a small stage's time.
+    From here on, Ctrl-C and SIGTERM end the process with one line and status 130 or 143; :func:`run` installs its own
+    handlers. Printing never fails: characters that the terminal's encoding lacks are escaped. Garbage collection is off
+    during imports, where it would take a tenth of the time of a small stage.
 
     Args:
         name: of the process in its messages; by default that of its script.
@@ -70,7 +70,7 @@ def begin(name: str | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
 
     def end(number: int, _: FrameType | None) -> None:
-        message = f"\n{name or Path(sys.argv[0]).stem}: interrupted; nothing half written is left\n"
+        message = f"\n{name or Path(sys.argv[0]).stem}: interrupted; no partial files are left\n"
         os.write(2, message.encode("ascii", "backslashreplace"))
         os._exit(128 + number)  # in the middle of an import, an exception would be a traceback, or be lost
 
@@ -90,10 +90,10 @@ def start_fork_server() -> None:
 def run(main: Callable[[], None]) -> None:
     """Run a stage's ``main``.
 
-    What the user can fix (a mistake in params.yaml, a damaged file, a missing device, a full disk, a diverged
-    training) ends as one message on standard error with exit status 1; Ctrl-C with 130, SIGTERM with 143. Anything
-    else is a defect of ours and keeps its traceback. When the DVC that started the stage dies, however that comes
-    about, so does the stage (on Linux): nothing runs on beside what the user starts next.
+    Errors that the user can fix (a mistake in params.yaml, a damaged file, a missing device, a full disk, diverged
+    training) end as one message on standard error with exit status 1; Ctrl-C gives 130, SIGTERM 143. Any other
+    exception is a bug and keeps its traceback. When the DVC process that started the stage dies, for any reason, the
+    stage ends too (on Linux), so nothing keeps running beside the next run.
     """
     import argparse  # here, as the others, because `begin` is not to wait for them
     import inspect
@@ -120,8 +120,8 @@ def run(main: Callable[[], None]) -> None:
         Path("params.yaml").touch()
         problems = "\n".join(f"  {problem}" for problem in error.problems)
         sys.exit(
-            f"{script.stem}: params.yaml cannot be run:\n{problems}\n"
-            "Fix it there, or go back to the committed one (it loses what you changed in it since): "
+            f"{script.stem}: params.yaml is invalid:\n{problems}\n"
+            "Fix it, or restore the committed version (which discards your changes to this file): "
             "git checkout params.yaml"
         )
     except (ValueError, ArithmeticError, OSError) as error:
@@ -214,9 +214,9 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
 
 def _out_of_memory(stage: str, error: Exception) -> str:
     ways = {
-        "train": "lower batch_size in the recipe, or take a smaller model",
+        "train": "lower batch_size in the recipe, or choose a smaller model",
         "evaluate": "lower evaluate.batch_size",
     }
     first = str(error).strip().partition("\n")[0]
     detail = f" ({first})" if first else ""
-    return f"out of memory{detail}; {ways.get(stage, 'take smaller images, or a smaller model')}"
+    return f"out of memory{detail}; {ways.get(stage, 'use smaller images or a smaller model')}"

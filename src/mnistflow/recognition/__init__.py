@@ -1,4 +1,4 @@
-"""Any picture to digits, without PyTorch: decoding, finding and centring what is written, a network that answers.
+"""From any picture to digits, without PyTorch: decoding, finding and centring digits, predictions by ONNX Runtime.
 
 Also other people's handwriting, for a fair test. Imports `data`, `evaluation` and `core`.
 """

@@ -1,4 +1,4 @@
-"""What a network reads in picture files, and how that is said to people and to programs."""
+"""Predictions for picture files, and their output as text, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Answer:
         """For people; the file's name takes so many characters."""
         name = f"{self.file:<{width}}"
         if self.probability is None:
-            return f"{name}  nothing is written in it"
+            return f"{name}  no digit found"
         text = f"{name}  {self.text}  {self.probability:.1%}"
         if len(self.digits) == 1:
             return f"{text}   then {_listed(self.digits[0].runners_up)}"
@@ -110,7 +110,7 @@ def answer(predictor: Predictor, name: str, here: Path, several: bool) -> tuple[
     """
     place = here / name
     if name != STANDARD_INPUT and not place.is_file():
-        none = f"there is no picture in {name}; {', '.join(formats())} are read"
+        none = f"there is no picture in {name}; {', '.join(formats())} are supported"
         raise ValueError(none if place.is_dir() else f"there is no file {name}")
     source = sys.stdin.buffer.read() if name == STANDARD_INPUT else place
     reading = predictor.read(decode(source), several)
@@ -123,14 +123,14 @@ def answer(predictor: Predictor, name: str, here: Path, several: bool) -> tuple[
 
 
 def identified(predictor: Predictor, digits: Sequence[Digit]) -> tuple[Named, ...]:
-    """What a network takes digits for, all of them in one batch."""
+    """Classify digits, all in one batch."""
     if not digits:
         return ()
     chances = predictor.probabilities(np.stack([digit.image for digit in digits]))  # (digits, classes)
     named = []
     for digit, row in zip(digits, chances.tolist(), strict=True):
         by_class = dict(zip(predictor.identity.classes, row, strict=True))
-        guesses = [Guess(*digit) for digit in sorted(by_class.items(), key=lambda digit: -digit[1])]
+        guesses = [Guess(*item) for item in sorted(by_class.items(), key=lambda item: -item[1])]
         first, *others = guesses[: 1 + RUNNERS_UP]
         named.append(Named(first.label, first.probability, tuple(others), by_class, digit.box))
     return tuple(named)

@@ -46,7 +46,7 @@ def decode(source: Path | bytes, *, max_pixels: int = 40_000_000) -> NDArray[np.
     data = source if isinstance(source, bytes) else source.read_bytes()
     name = "the image" if isinstance(source, bytes) else str(source)
     if not data:
-        raise Unreadable(f"{name} is empty: it has no bytes")
+        raise Unreadable(f"{name} is empty (0 bytes)")
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged metadata, and of many pixels, which are counted here
         try:
@@ -54,21 +54,18 @@ def decode(source: Path | bytes, *, max_pixels: int = 40_000_000) -> NDArray[np.
                 width, height = file.size
                 if width * height > max_pixels:
                     raise Unreadable(
-                        f"{name} has {width} x {height} pixels, more than the {max_pixels:,} that are allowed; "
-                        "scale it down"
+                        f"{name} has {width} x {height} pixels, more than the {max_pixels:,} allowed; scale it down"
                     )
                 return _grey(file)
         except Unreadable as error:
             raise Unreadable(str(error) if str(error).startswith(name) else f"{name}: {error}") from None
         except UnidentifiedImageError:
-            raise Unreadable(
-                f"{name} is not an image that can be read; save it as one of {', '.join(formats())}"
-            ) from None
+            raise Unreadable(f"{name} is not a supported image; save it as one of {', '.join(formats())}") from None
         except Image.DecompressionBombError:
-            raise Unreadable(f"{name} has more than the {max_pixels:,} pixels that are allowed") from None
+            raise Unreadable(f"{name} has more than the {max_pixels:,} pixels allowed") from None
         except Exception as error:  # a damaged file makes Pillow raise nearly anything
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise Unreadable(f"{name} is damaged: {reason[:200]}; save it again, or take another copy of it") from error
+            raise Unreadable(f"{name} is damaged: {reason[:200]}; save it again, or use another copy") from error
 
 
 def _grey(file: Image.Image) -> NDArray[np.uint8]:
@@ -78,7 +75,7 @@ def _grey(file: Image.Image) -> NDArray[np.uint8]:
     except Exception:  # noqa: BLE001 - metadata may be anything; without it the picture is as it is
         orientation = 1
     if file.mode == "F":
-        raise Unreadable("its pixels are floating-point numbers, whose range nothing tells; save it with 8 or 16 bits")
+        raise Unreadable("its pixels are floating-point numbers, whose range is unknown; save it with 8 or 16 bits")
     if file.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
         levels = np.asarray(file)
         if levels.min() < 0 or levels.max() > 65535:

@@ -44,7 +44,7 @@ __all__ = [
 
 Floats = NDArray[np.floating[Any]]
 
-SETS = ("digits-uci", "photographs")  # what :func:`fair` knows
+SETS = ("digits-uci", "photographs")  # the names that :func:`load_test_set` takes
 FINE = 12  # times as many pixels as an image has, for the outline of its strokes
 
 
@@ -107,7 +107,7 @@ def mnist_test(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         if not path.is_file():
             raise ValueError(f"there is no file {path}; `dvc repro` with dataset: mnist fetches it")
         if sha256(path) != mnist.SHA256[name]:
-            raise ValueError(f"{path} is not MNIST's file; delete it, and `dvc repro` fetches it anew: rm {path}")
+            raise ValueError(f"{path} is not MNIST's file; delete it, and `dvc repro` downloads it again: rm {path}")
         parts.append(idx.read_idx(path))
     return parts[0], parts[1].astype(np.int64)
 

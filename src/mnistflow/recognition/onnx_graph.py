@@ -1,4 +1,4 @@
-"""ONNX graphs of this project: what one says of itself, and whether a file is one that may be opened."""
+"""ONNX graphs of this project: their metadata, and checks that a file is safe to open."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ PLAIN = {onnx.AttributeProto.AttributeType.Value(kind) for kind in _KINDS}  # at
 
 
 def read_graph(path: Path) -> bytes:
-    """The bytes of a file; ValueError where it cannot be read."""
+    """The bytes of a graph file; raises ValueError if it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def refuse_harmful(path: Path, graph: bytes) -> None:
         model = onnx.load_model_from_string(graph)
         inner = model.graph
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in inner.initializer):
-            raise ValueError(f"{path} takes weights from other files, which no graph of this project does; not opened")
+            raise ValueError(f"{path} loads weights from other files, which no graph of this project does; refused")
         attributes = [attribute for node in inner.node for attribute in node.attribute]
         if model.functions or inner.sparse_initializer or any(attribute.type not in PLAIN for attribute in attributes):
             raise ValueError(f"{path} holds loops, functions or sparse weights, which no graph of this project does")
@@ -85,24 +85,24 @@ def refuse_harmful(path: Path, graph: bytes) -> None:
     except ValueError:
         raise
     except Exception as error:  # protobuf's and ONNX's own kinds
-        raise ValueError(f"{path} is damaged, or no ONNX graph: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"{path} is damaged, or not an ONNX graph: {' '.join(str(error).split())[:200]}") from error
     known = {value.name: value.type.tensor_type for value in (*inferred.value_info, *inferred.output)}
     values = 0
     for node in inferred.node:
         for name in filter(None, node.output):
             has_shape = name in known and known[name].HasField("shape")
             if not (has_shape and all(side.HasField("dim_value") for side in known[name].shape.dim)):
-                raise ValueError(f"{path} has a value whose size is not known beforehand ({node.op_type}); not opened")
+                raise ValueError(f"{path} has a value of unknown size ({node.op_type}); refused")
             values += math.prod(side.dim_value for side in known[name].shape.dim)
     if values > MAX_VALUES:
-        raise ValueError(f"{path} computes {values:,} values for an image; at most {MAX_VALUES:,} are possible")
+        raise ValueError(f"{path} computes {values:,} values for an image; at most {MAX_VALUES:,} are allowed")
 
 
 def description(path: Path, graph: bytes, session: onnxruntime.InferenceSession) -> Mapping[str, object]:
     """What a graph says of itself, checked against its digest."""
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
     if text is None:
-        raise ValueError(f"{path} was not written by mnistflow: it does not say what it is; `mnistflow export` does")
+        raise ValueError(f"{path} was not written by mnistflow: it has no metadata; `mnistflow export` adds it")
     try:
         about = json.loads(text)
         version, expected = about.get("format"), about.pop("sha256", None)
@@ -112,7 +112,7 @@ def description(path: Path, graph: bytes, session: onnxruntime.InferenceSession)
     if version != FORMAT:
         raise ValueError(
             f"{path} was written by another version of mnistflow: its format is {version!r}, not {FORMAT}; "
-            "`mnistflow export` makes it anew"
+            "`mnistflow export` recreates it"
         )
     if expected != actual:
         raise ValueError(f"{path} is damaged: the SHA-256 of its content is {actual}, expected {expected}")

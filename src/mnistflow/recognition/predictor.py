@@ -71,7 +71,7 @@ class Predictor:
             self._maps = {str(value): str(layer) for layer, value in about["maps"]}  # type: ignore[attr-defined]
             height, width = map(int, about["image_size"])  # type: ignore[call-overload]
             if not (0 < height <= MAX_PIXELS and 0 < width <= MAX_PIXELS):
-                raise ValueError(f"images of {height} x {width} pixels; at most {MAX_PIXELS} either way are possible")
+                raise ValueError(f"images of {height} x {width} pixels; a side may have at most {MAX_PIXELS}")
             accuracy = about["test_accuracy"] if test_accuracy is None else test_accuracy
             self.identity = Identity(
                 name=name or str(about["name"] or path.name),
@@ -156,7 +156,7 @@ class Predictor:
             return onnxruntime.InferenceSession(graph, self._options, providers=["CPUExecutionProvider"])
         except Exception as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"{self._path} is damaged, or no ONNX graph: {reason[:200]}") from error
+            raise ValueError(f"{self._path} is damaged, or not an ONNX graph: {reason[:200]}") from error
 
 
 def _with_outputs(graph: bytes, values: list[str]) -> bytes:

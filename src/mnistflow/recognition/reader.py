@@ -1,4 +1,4 @@
-"""From any picture of handwriting to images as MNIST's makers made theirs.
+"""Convert any picture of handwriting to images in MNIST's format.
 
 They cropped each digit to its ink, brought its longer side to 20 pixels with antialiasing and placed it in 28 x 28 with
 its centre of mass in the middle (LeCun, Bottou, Bengio and Haffner 1998). A photograph needs more before that: which of
@@ -20,13 +20,15 @@ INK_SHARE = 20 / 28  # of the side of an image: the longer side of what is writt
 LARGEST = 1024  # pixels of the longer side that are worked on; a larger picture is scaled down first
 SMALLEST = 24  # of the longer side; the ink of a smaller picture is scaled up
 SCALED_UP = 64
-SPECK = 0.04  # of the most ink that hangs together: less is none
-OUTSIDE = 0.25  # the same of what touches the edge of the picture
-LINE = 0.6  # of the picture's width, or of its height: a straight line that is longer may be a printed one
-THIN = 0.015  # of the shorter side: half of the thickness that a printed line may have, beside a pixel
-WIDE = 1.5  # times as wide as high: more than one digit
-LARGE = 96  # of the shorter side, from which on the faintest shades make no difference, and may be printed lines
-UNEVEN = 64  # of the shorter side, from which on light may fall unevenly
+MIN_COMPONENT_SHARE = 0.04  # share of the largest connected component; smaller components are removed
+MIN_EDGE_COMPONENT_SHARE = 0.25  # the same for components that touch the edge of the picture
+MIN_LINE_SHARE = 0.6  # of the picture's width, or of its height: a straight line that is longer may be a printed one
+MAX_LINE_THICKNESS_SHARE = 0.015  # of the shorter side, beside a pixel: half of how thick a printed line may be
+MIN_TOUCHING_ASPECT = 1.5  # times as wide as high: more than one digit
+MIN_SIDE_FOR_LINE_REMOVAL = (
+    96  # pixels of the shorter side; from here on, printed lines are removed and faint ink ignored
+)
+MIN_SIDE_FOR_LIGHT_CORRECTION = 64  # pixels of the shorter side; from here on, uneven light is corrected
 
 Floats = NDArray[np.floating[Any]]
 Mask = NDArray[np.uint8]  # 1 where ink is
@@ -81,7 +83,7 @@ def read(grey: NDArray[np.uint8], *, size: int = 28, several: bool = True) -> Re
         ink = cv2.resize(ink, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_CUBIC)
         ink = np.clip(ink, 0, 1)
         faint = 0.1
-    elif min(work.shape) >= LARGE:
+    elif min(work.shape) >= MIN_SIDE_FOR_LINE_REMOVAL:
         faint = 0.4
     else:
         faint = float(np.clip(4 * noise, 0.02, 0.35))
@@ -135,13 +137,15 @@ def _scaled_down(grey: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
 def _is_light(grey: NDArray[np.uint8]) -> bool:
     """Whether the paper is light: ink is what few pixels are, off the edges, and what comes in narrow strokes."""
     values = _scaled_down(grey, 128).astype(np.float32)
-    if min(values.shape) >= UNEVEN // 2:
+    if min(values.shape) >= MIN_SIDE_FOR_LIGHT_CORRECTION // 2:
         values -= cv2.GaussianBlur(values, (0, 0), 0.25 * max(values.shape))
     values -= values.mean()
     spread = float(values.std()) or 1.0
     edge = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
     score = float(np.median(edge)) / spread - float((values**3).mean()) / spread**3
-    if min(values.shape) >= UNEVEN // 2:  # shadows deceive both; strokes are darker or lighter than both their sides
+    if (
+        min(values.shape) >= MIN_SIDE_FOR_LIGHT_CORRECTION // 2
+    ):  # shadows deceive both; strokes are darker or lighter than both their sides
         small = cv2.medianBlur(_scaled_down(grey, 64), 3)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
         dark, light = (
@@ -161,7 +165,7 @@ def _ink(grey: NDArray[np.uint8]) -> tuple[Floats, float, float]:
     """
     light = _is_light(grey)
     shade = grey.astype(np.float32)
-    if min(grey.shape) >= UNEVEN:
+    if min(grey.shape) >= MIN_SIDE_FOR_LIGHT_CORRECTION:
         paper = _paper(grey, light)
         ink = 1 - shade / np.maximum(paper, 16) if light else (shade - paper) / 255
     else:
@@ -190,7 +194,7 @@ def _paper(grey: NDArray[np.uint8], light: bool) -> Floats:
 
 
 def _is_noise(ink: Floats) -> bool:
-    """Whether neighbours have nothing to do with one another."""
+    """Whether neighbouring pixels are (nearly) uncorrelated."""
     values = ink - ink.mean()
     power = float((values**2).mean())
     if not power or min(ink.shape) < 2:
@@ -201,7 +205,7 @@ def _is_noise(ink: Floats) -> bool:
 
 def _mask(ink: Floats, faint: float, noise: float) -> Mask:
     """1 where ink is: what is surely ink, and what is above ``faint`` and belongs to it; without lines and specks."""
-    large = min(ink.shape) >= LARGE
+    large = min(ink.shape) >= MIN_SIDE_FOR_LINE_REMOVAL
     smooth = np.asarray(cv2.GaussianBlur(ink, (0, 0), 1.0)) if noise > 0.02 else ink
     there = (smooth > faint).astype(np.uint8)
     if large:
@@ -212,19 +216,19 @@ def _mask(ink: Floats, faint: float, noise: float) -> Mask:
     if large:  # what comes in from outside is the end of a line, of a shadow, of the table
         left, top, width, height, _ = np.asarray(statistics).T
         outside = (left == 0) | (top == 0) | (left + width == ink.shape[1]) | (top + height == ink.shape[0])
-        sure[outside & (sure < OUTSIDE * sure.max())] = 0
-    return np.asarray((sure > SPECK * sure.max())[labels], dtype=np.uint8)
+        sure[outside & (sure < MIN_EDGE_COMPONENT_SHARE * sure.max())] = 0
+    return np.asarray((sure > MIN_COMPONENT_SHARE * sure.max())[labels], dtype=np.uint8)
 
 
 def _without_lines(mask: Mask) -> Mask:
     """Take away straight lines that are thin and cross most of a picture; where they cross a stroke, it stays."""
     height, width = mask.shape
     _, _, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    across = statistics[1:, cv2.CC_STAT_WIDTH] > LINE * width
-    down = statistics[1:, cv2.CC_STAT_HEIGHT] > LINE * height
+    across = statistics[1:, cv2.CC_STAT_WIDTH] > MIN_LINE_SHARE * width
+    down = statistics[1:, cv2.CC_STAT_HEIGHT] > MIN_LINE_SHARE * height
     if not (across | down).any():
         return mask
-    least = round(LINE * min(height, width))
+    least = round(MIN_LINE_SHARE * min(height, width))
     lines = cv2.HoughLinesP(mask, 1, np.pi / 360, least // 2, minLineLength=least, maxLineGap=least // 8)
     if lines is None:
         return mask
@@ -232,18 +236,18 @@ def _without_lines(mask: Mask) -> Mask:
     near = np.asarray(cv2.dilate(depth, _disc(5)))  # half of the thickness that a line has there
     kept, thickest = mask.copy(), 0.0
     for left, top, right, lower in np.asarray(lines, dtype=np.int64).reshape(-1, 4).tolist():
-        if max(abs(right - left) / width, abs(lower - top) / height) < LINE:
+        if max(abs(right - left) / width, abs(lower - top) / height) < MIN_LINE_SHARE:
             continue
         along = np.zeros_like(mask)
         cv2.line(along, (left, top), (right, lower), 1, 1)
         half = float(np.median(near[along > 0])) + 0.5
-        if half > THIN * min(height, width) + 1:
+        if half > MAX_LINE_THICKNESS_SHARE * min(height, width) + 1:
             continue
         strip = cv2.dilate(along, _disc(2 * round(half) + 3))
         crossed = cv2.dilate((depth > 1.4 * half).astype(np.uint8), _disc(2 * round(half) + 3))
         kept[(np.asarray(strip) > 0) & (np.asarray(crossed) == 0)] = 0
         thickest = max(thickest, half)
-    if kept.sum() < SPECK * mask.sum():  # nothing but a line: a one, say, as high as the picture
+    if kept.sum() < MIN_COMPONENT_SHARE * mask.sum():  # nothing but a line: a one, say, as high as the picture
         return mask
     closed = np.asarray(cv2.morphologyEx(kept, cv2.MORPH_CLOSE, _disc(2 * round(thickest) + 3)), dtype=np.uint8)
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
@@ -325,7 +329,7 @@ def _parted(ink: Mask, part: _Part) -> list[Mask]:
     """A digit as it is, or two or more that touch, each on its own."""
     width, height = part.right - part.left, part.lower - part.top
     digits = round(width / (0.9 * height))
-    if width < WIDE * height or digits < 2 or height < 8:
+    if width < MIN_TOUCHING_ASPECT * height or digits < 2 or height < 8:
         return [ink]
     columns = ink[:, part.left : part.right].sum(axis=0)
     cuts = [0]

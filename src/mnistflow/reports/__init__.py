@@ -1,4 +1,4 @@
-"""Results laid out for people: one as a page that needs nothing else, several side by side.
+"""Results for people: a self-contained HTML report on one, a comparison of several.
 
 Reads files and what MLflow has recorded, computes nothing anew. Imports `tracking`, `evaluation` and below.
 """

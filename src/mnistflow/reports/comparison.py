@@ -1,4 +1,4 @@
-"""Runs side by side: what they came to, and in which params they differ."""
+"""Comparison of runs: their metrics, and the params in which they differ."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ def verdict(runs: Sequence[RunInfo], predictions: Sequence[Sequence[Mapping[str,
     tested = [run.tags.get(tags.TEST_IMAGES) for run in runs]
     counts = paired(first, second) if tested[0] == tested[1] else None
     if counts is None:
-        return "They were tested on other images, so they cannot be compared image by image."
+        return "They were tested on different images, so they cannot be compared image by image."
     low, high = counts.interval()
     p_value = counts.p_value
     better = one if counts.difference > 0 else other
     return (
-        f"Of the same {counts.images:,} test images {one} reads {counts.first:,} right that {other} misreads, "
+        f"Of the same {counts.images:,} test images, {one} reads {counts.first:,} right that {other} misreads, and "
         f"{other} {counts.second:,} that {one} misreads; {_shown(p_value)} (McNemar's exact test).\n"
         f"Difference in accuracy {100 * counts.difference:+.2f} points (95 % interval {100 * low:+.2f} to "
         f"{100 * high:+.2f}, paired bootstrap): "
-        + (f"{better} is better." if p_value < LEVEL else "not told apart by this test set.")
+        + (f"{better} is better." if p_value < LEVEL else "the difference is not significant.")
     )
 
 

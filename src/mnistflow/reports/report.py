@@ -1,4 +1,4 @@
-"""The result in a folder as one page that needs nothing else: no network, no other file, no script.
+"""The result in a folder as one self-contained HTML page: no network access, no other file, no script.
 
 Everything on it is read from the files that the pipeline leaves; what dvc.lock says of them comes first, because
 params.yaml may have been changed since.
@@ -29,15 +29,15 @@ from mnistflow.training.history import Summary
 
 __all__ = ["page"]
 
-# What each figure shows, for those who do not see it as well; where it stands is for the template to say.
+# Captions of the figures, which are also their alternative texts for screen readers; the template places them.
 FIGURES = {
     "confusion": "How often each class was read as which",
-    "mistakes": "Test images that were misread, those first that the network was surest of",
+    "mistakes": "Misread test images, the most confident mistakes first",
     "per_class": "Recall and precision of each class",
-    "reliability": "How often it is right where it is so and so sure",
-    "robustness": "Accuracy on images that were changed, more and more strongly",
-    "curves": "Loss, accuracy and learning rate while it was trained",
-    "separation": "Test images as the last layer is given them, in two dimensions",
+    "reliability": "Reliability diagram: accuracy against confidence",
+    "robustness": "Accuracy on corrupted images, by strength",
+    "curves": "Loss, accuracy and learning rate during training",
+    "separation": "Inputs of the last layer for test images, in two dimensions",
     "inside": "One test image on its way through the network",
     "weights": "What the first layer looks for",
     "predictions": "The first test images and what they were read as",

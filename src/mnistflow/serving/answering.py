@@ -26,7 +26,7 @@ MAX_DIGITS = 64  # in one picture
 
 
 class ModelPool:
-    """The networks that are pool, by their names, and the threads that they compute in.
+    """The models that are served, by name, and the threads that they compute in.
 
     Args:
         predictors: one or more; of two with one name, the second one carries the beginning of its digest too.
@@ -42,7 +42,7 @@ class ModelPool:
                 (name, weights) == (one_predictor.identity.name, one_predictor.identity.weights)
                 for one_predictor in self.predictors.values()
             ):
-                raise ValueError(f"{name} is offered twice; name each model once")
+                raise ValueError(f"{name} is given twice; name each model once")
             if name in self.predictors:
                 name = f"{name} ({weights[:8]})"
             self.predictors[name] = predictor
@@ -55,7 +55,7 @@ class ModelPool:
     def admitted(self) -> Iterator[None]:
         """Let a request in, if there are not too many."""
         if self.under_way >= self.limits.waiting:
-            raise Refused(429, f"there are {self.limits.waiting} requests waiting already; try again in a second")
+            raise Refused(429, f"{self.limits.waiting} requests are in progress already; try again in a second")
         self.under_way += 1
         try:
             yield
@@ -72,7 +72,7 @@ class ModelPool:
             if name not in self.predictors:
                 raise Refused(400, f"there is no model {printable(name)!r}; there are: {', '.join(self.predictors)}")
         if options.maps is not None and len(pictures) > 1:
-            raise Refused(400, f"maps are given for one image at a time, and these are {len(pictures)}")
+            raise Refused(400, f"maps are returned for one image at a time, but {len(pictures)} were sent")
         chosen = [name for name in self.predictors if not options.models or name in options.models]
         sizes, digits = self._digits(chosen, pictures, options)
         answers = [
@@ -96,7 +96,7 @@ class ModelPool:
             if time.thread_time() - started > limits.cpu_seconds:
                 raise Refused(
                     413,
-                    f"the request needs more than the {limits.cpu_seconds:g} seconds of processor time that are "
+                    f"the request needs more than the {limits.cpu_seconds:g} seconds of CPU time that are "
                     f"allowed, for {number} of {len(pictures)} pictures already; send smaller images or fewer",
                 )
             try:

@@ -69,7 +69,7 @@ def app(
     """Make the application.
 
     Args:
-        predictors: the networks that are pool, one or more.
+        predictors: the models to serve; at least one.
         limits: of a request.
         hosts: names by which it may be called, beside IP addresses: a page from elsewhere that had its own name point
             here would otherwise be of the same origin. ``None``: any.
@@ -111,7 +111,7 @@ def app(
     async def no_such_place(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 404:
-            return error_response(404, f"there is no {printable(request.url.path)} here; /docs names what there is")
+            return error_response(404, f"there is no {printable(request.url.path)} here; /docs lists the endpoints")
         if error.status_code == 405:
             allowed = (error.headers or {}).get("allow", "other methods")
             return error_response(405, f"{request.url.path} takes {allowed}, not {printable(request.method)}")
@@ -127,7 +127,7 @@ def app(
 
     @api.exception_handler(Exception)
     async def broken(_: Request, __: Exception) -> Response:  # the exception itself goes to the log
-        return error_response(500, "the server made a mistake; its log says more")
+        return error_response(500, "internal server error; see the log of the server")
 
     @api.post(
         "/predict",
@@ -137,17 +137,17 @@ def app(
     )
     async def predict(
         request: Request,
-        model: Annotated[list[str], Query(description="A model that is offered; again for another. Default: all")] = [],  # noqa: B006
-        explain: Annotated[bool, Query(description="Give what the network saw of each digit")] = False,
+        model: Annotated[list[str], Query(description="Name of a model; repeat for several. Default: all")] = [],  # noqa: B006
+        explain: Annotated[bool, Query(description="Return the network input of each digit")] = False,
         maps: Annotated[
-            int | None, Query(ge=0, description="Give the feature maps of the digit of this number")
+            int | None, Query(ge=0, description="Return the feature maps of the digit with this index")
         ] = None,
         several: Annotated[bool, Query(description="Whether there may be several digits in a picture")] = True,
     ) -> Response:
-        """Read what is written in pictures: image files in a form, one image as the body, or arrays as JSON.
+        """Read the digits in pictures: image files in a form, one image as the body, or arrays as JSON.
 
-        Image files may be of any size and colour, dark on light or light on dark; they are brought into the form of the
-        data that the network was trained on. Arrays are taken as they are.
+        Image files may be of any size and colour, dark on light or light on dark; they are converted to the format that
+        the network was trained on. Arrays are used as they are: uint8, of the network's size, 0 for background.
         """
         options = ReadOptions(tuple(model), explain, maps, several)
         with pool.admitted():
@@ -173,19 +173,19 @@ def app(
         counts.pictures.inc(len(pictures))
         return _StreamedAnswer(answer, pool)
 
-    @api.get("/models", summary="What is offered")
+    @api.get("/models", summary="List the models")
     async def models() -> Offer:
-        """The networks that are pool, and what a request may cost."""
+        """The models that are served, and the limits for a request."""
         return Offer(list(pool.models.values()), limits)
 
-    @api.get("/healthz", summary="Whether it answers")
+    @api.get("/healthz", summary="Health check")
     async def health() -> Health:
-        """That the server answers, and with which networks."""
+        """The server is up; the names of its models, and its version."""
         return Health("ok", list(pool.models), __version__)
 
-    @api.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+    @api.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
     async def metrics() -> Response:
-        """Requests by path and status, how long they took, pictures read, and what the process uses."""
+        """Requests by path and status, their duration, pictures read, and resources used by the process."""
         return Response(exposition(counts.registry), media_type=CONTENT_TYPE_LATEST)
 
     def page(path: str, content: bytes, kind: str) -> None:
@@ -261,7 +261,7 @@ async def _body(request: Request, pool: ModelPool) -> bytes:
     except BaseException as error:
         pool.held -= len(body)
         if isinstance(error, TimeoutError):
-            raise Refused(408, f"the body did not come within {pool.limits.seconds:g} seconds") from None
+            raise Refused(408, f"the body did not arrive within {pool.limits.seconds:g} seconds") from None
         if isinstance(error, ClientDisconnect):
-            raise Refused(400, "the client went away") from None  # nobody reads it
+            raise Refused(400, "the client disconnected") from None  # nobody reads it
         raise

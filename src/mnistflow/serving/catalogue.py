@@ -92,9 +92,9 @@ def _is_file(wanted: str | Path) -> bool:
             raise ValueError(f"there is no file {path}")
         return True
     if path.suffix == GRAPH:
-        raise ValueError(f"{path} is a graph; weights, which end with {WEIGHTS}, are wanted")
+        raise ValueError(f"{path} is an ONNX file; a weights file (*{WEIGHTS}) is required")
     if isinstance(wanted, Path) or path.exists():
-        raise ValueError(f"{path} is not a model; weights end with {WEIGHTS} and ONNX graphs with {GRAPH}")
+        raise ValueError(f"{path} is not a model; weights files end with {WEIGHTS}, ONNX files with {GRAPH}")
     return False
 
 

@@ -1,4 +1,4 @@
-"""What happens to every request before and after the application: who may ask, headers of answers, figures."""
+"""Middleware for every request: access checks, response headers, metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mnistflow.serving.parsing import printable
 __all__ = ["HEADERS", "HEAD_BYTES", "Counts", "RequestFilter", "error_json", "error_response"]
 
 
-HEADERS = {  # of every answer: nothing from elsewhere, nothing for elsewhere
+HEADERS = {  # of every response: no content from other origins, none for other origins
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "cross-origin-opener-policy": "same-origin",
@@ -53,10 +53,10 @@ class Counts:
         kwargs: dict[str, Any] = {"registry": self.registry, "namespace": "mnistflow"}
         self.requests = Counter("requests", "Requests that were answered", ("path", "status"), **kwargs)
         self.seconds = Histogram(
-            "request_seconds", "From the head of a request to its answer", ("path",), buckets=BUCKETS, **kwargs
+            "request_seconds", "Seconds from request head to response", ("path",), buckets=BUCKETS, **kwargs
         )
         self.pictures = Counter("pictures", "Pictures that were read", **kwargs)
-        self.under_way = Gauge("requests_under_way", "Requests that are not answered yet", **kwargs)
+        self.under_way = Gauge("requests_under_way", "Requests in progress", **kwargs)
 
 
 class RequestFilter:
@@ -127,7 +127,7 @@ class RequestFilter:
             return 421, f"this server is not called {printable(name)!r}; start it with --allowed-host {printable(name)}"
         asking = "" if origin is None else origin.partition("://")[2]
         if origin is not None and asking != host and not {asking, asking.rpartition(":")[0]} & self.allowed:
-            return 403, f"a page of {printable(origin)} may not ask this server"
+            return 403, f"pages from {printable(origin)} may not use this server"
         return None
 
 

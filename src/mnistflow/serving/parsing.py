@@ -1,4 +1,4 @@
-"""Requests taken apart: the pictures in them, and how they are to be read."""
+"""Parsing of requests: the pictures in them, and the options for reading them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def parse_form(request: Request, body: bytes, limits: Limits) -> list[Uplo
                     raise Refused(400, f"the form has a file in the field {printable(field)}; files belong in `files`")
                 coding = value.headers.get("content-transfer-encoding", "binary").lower()
                 if coding not in ("7bit", "8bit", "binary"):  # RFC 7578, 4.7: it is no longer used
-                    raise Refused(400, f"the form has a file in the coding {printable(coding)}; send it as it is")
+                    raise Refused(400, f"the form has a file encoded as {printable(coding)}; send it unencoded")
                 name = printable(value.filename)
                 uploads.append(Upload(name, await value.read(), f"files[{len(uploads)}] ({name}): "))
     except HTTPException as error:  # of Starlette's parser
@@ -96,7 +96,7 @@ def parse_arrays(body: bytes, options: ReadOptions, limits: Limits) -> tuple[lis
         asked = ArrayRequest.model_validate_json(body)
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False, include_context=False)
-        raise Refused(400, f"the body is not as it should be: {error_line(first['loc'], first['msg'])}") from None
+        raise Refused(400, f"the body is invalid: {error_line(first['loc'], first['msg'])}") from None
     if len(asked.images) > limits.images:
         raise Refused(
             413, f"images has {len(asked.images)} images, more than the {limits.images} of one request; send several"

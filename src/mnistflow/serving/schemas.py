@@ -1,4 +1,4 @@
-"""What is asked and answered over HTTP, and what a request may cost."""
+"""Schemas of requests and responses, and the limits for a request."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class ArrayRequest(BaseModel):
     model: Annotated[
         list[str] | None,
         BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
-        Field(max_length=100, description="Models that are offered; default: all"),
+        Field(max_length=100, description="Names of models; default: all"),
     ] = None
-    explain: Annotated[bool | None, Field(description="Give what the network saw of each digit")] = None
-    maps: Annotated[int, Field(ge=0, description="Give the feature maps of the digit of this number")] | None = None
+    explain: Annotated[bool | None, Field(description="Return the network input of each digit")] = None
+    maps: Annotated[int, Field(ge=0, description="Return the feature maps of the digit with this index")] | None = None
 
 
 class Refused(ValueError):
@@ -80,7 +80,7 @@ class Refused(ValueError):
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer of convolutions answers to a digit."""
+    """The feature maps of a convolution for one digit."""
 
     name: str
     channels: int
@@ -110,7 +110,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Model:
-    """Which network it is."""
+    """A model: its name, its weights, what it was trained on, and its input size (height, width)."""
 
     name: str
     weights: str  # SHA-256 of the file of its weights
@@ -144,14 +144,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of the networks that were asked, in the order in which they are pool."""
+    """The answers of the models that were asked, in the order in which they are served."""
 
     answers: list[Answer]
 
 
 @dataclass(frozen=True)
 class Offer:
-    """The networks that are offered; without a choice, all of them are asked."""
+    """The models that are served; a request that names none is answered by all of them."""
 
     models: list[Model]
     limits: Limits
@@ -159,7 +159,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Health:
-    """That it answers."""
+    """The server is up."""
 
     status: Literal["ok"]
     models: list[str]

@@ -1,4 +1,4 @@
-"""The server: a socket, the application behind it, and an end when it is asked to."""
+"""The server: a listening socket, the application behind it, and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def serve(
     """Serve until SIGINT or SIGTERM, and finish what is under way then.
 
     Args:
-        predictors: the networks that are pool.
+        predictors: the models to serve.
         host: a name or an address of this machine; ``0.0.0.0`` or ``::`` for all of them.
         port: 0 for any that is free.
         limits: of a request.
@@ -55,19 +55,15 @@ def serve(
         application = Deadlines(app(predictors, limits, hosts, allowed_hosts=allowed_hosts, root_path=root_path))
         for predictor in predictors:
             identity = predictor.identity
-            accuracy = (
-                "" if identity.test_accuracy is None else f", {identity.test_accuracy:.2%} of its test images right"
-            )
+            accuracy = "" if identity.test_accuracy is None else f", test accuracy {identity.test_accuracy:.2%}"
             print(f"{identity.name}{accuracy}")
         shown = f"[{address}]" if ":" in address else address
         if everywhere:
             names = ", ".join(sorted({*hosts, *allowed_hosts}))
-            print(
-                f"everybody who reaches this machine may ask, by an IP address or as {names}; more: --allowed-host NAME"
-            )
-        print(f"draw at http://{shown}:{number}/  (API: /docs; Ctrl-C ends it)", flush=True)
+            print(f"reachable from the network, by IP address or as {names}; more names: --allowed-host NAME")
+        print(f"draw at http://{shown}:{number}/  (API: /docs; stop with Ctrl-C)", flush=True)
         _run(application, listening)
-    print("ended", flush=True)
+    print("stopped", flush=True)
 
 
 def configuration(application: Deadlines) -> uvicorn.Config:
@@ -124,6 +120,6 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ValueError(
-                f"port {port} of {host} is taken, by another server perhaps; give another one: --port {port + 1}"
+                f"port {port} of {host} is in use, perhaps by another server; choose another: --port {port + 1}"
             ) from error
         raise ValueError(f"cannot serve on --host {host} --port {port}: {error.strerror or error}") from error

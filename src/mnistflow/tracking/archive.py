@@ -1,4 +1,4 @@
-"""MLflow's model of a result: an ONNX graph with the preparation of images inside, and what loads it."""
+"""MLflow's model of a result: an ONNX graph that includes the preprocessing, and the code that loads it."""
 
 from __future__ import annotations
 

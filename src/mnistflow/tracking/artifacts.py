@@ -27,7 +27,7 @@ def attach(tracking: Tracking, run_id: str, text: str, place: str) -> str:
         client, _ = connect(tracking)
         client.log_text(run_id, text, place)
     except Exception as error:
-        raise ValueError(failure(tracking, f"did not take {place}", error)) from error
+        raise ValueError(failure(tracking, f"could not store {place}", error)) from error
     return place
 
 
@@ -67,7 +67,7 @@ def weights_of(tracking: Tracking, run_id: str) -> Path:
     except Exception as error:
         raise ValueError(failure(tracking, f"has no weights of run {run_id}:", error)) from error
     if sha256(place) != known:
-        raise ValueError(f"{place} is not what run {run_id} recorded; delete it and run again: rm {place}")
+        raise ValueError(f"{place} differs from what run {run_id} recorded; delete it and run again: rm {place}")
     return place
 
 

@@ -43,7 +43,7 @@ def reason_to_promote(client: MlflowClient, tracking: Tracking, dataset: str, ac
         return None
     champion = _champion(client, name)
     if champion is None:
-        return f"the first with a validation split: {accuracy:.2%}"
+        return f"first run with a validation split: {accuracy:.2%}"
     other = float(champion.tags.get(VALIDATION, math.inf))
     if champion.tags.get("dataset") != dataset or accuracy <= other:
         return None
@@ -53,7 +53,7 @@ def reason_to_promote(client: MlflowClient, tracking: Tracking, dataset: str, ac
 def consider(
     client: MlflowClient, tracking: Tracking, run: Run, accuracy: float | None, graph: Callable[[], Path]
 ) -> None:
-    """Register the model of a complete run and make it the champion, if it :func:`beats` the champion.
+    """Register the model of a complete run as the champion, if :func:`reason_to_promote` gives a reason.
 
     Args:
         client: of the store.
@@ -69,7 +69,7 @@ def consider(
         reason = reason_to_promote(client, tracking, dataset, accuracy)  # another run may have been faster
         if reason is None:
             return
-        version = _crown(client, name, with_model(client, run, graph), accuracy, reason)
+        version = _set_champion(client, name, with_model(client, run, graph), accuracy, reason)
     print(f"tracking: version {version.version} of the registered model {name} is its {ALIAS} ({reason})")
 
 
@@ -84,7 +84,7 @@ def promote(tracking: Tracking, run_id: str) -> str:
     """
     name = tracking.registered_model
     if name is None:
-        raise ValueError("tracking.registered_model in params.yaml is null; it names the registered model")
+        raise ValueError("tracking.registered_model in params.yaml is null; set it to the name of the registered model")
     try:
         client, _ = connect(tracking)
         run = client.get_run(run_id)
@@ -93,10 +93,10 @@ def promote(tracking: Tracking, run_id: str) -> str:
                 run = with_model(client, run, lambda: stack.enter_context(Export(weights_of(tracking, run_id))).wait())
                 champion = _champion(client, name)
                 instead = "" if champion is None else f", instead of version {champion.version}"
-                _crown(client, name, run, _validation(client, run), f"promoted by hand{instead}")
+                _set_champion(client, name, run, _validation(client, run), f"promoted by hand{instead}")
             return f"models:/{name}@{ALIAS}"
     except Exception as error:
-        raise ValueError(failure(tracking, f"did not promote run {run_id}", error)) from error
+        raise ValueError(failure(tracking, f"could not promote run {run_id}", error)) from error
     raise ValueError(f"run {run_id} is {run.info.status.lower()}: it has no result to promote")
 
 
@@ -124,7 +124,7 @@ def run_of_version(tracking: Tracking, uri: str) -> str:
     """
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/([0-9]+))", uri)
     if match is None:
-        raise ValueError(f"{uri!r} names no version; write models:/NAME@ALIAS or models:/NAME/VERSION")
+        raise ValueError(f"{uri!r} is not a version; use models:/NAME@ALIAS or models:/NAME/VERSION")
     name, alias, version = match.groups()
     try:
         client, _ = connect(tracking)
@@ -134,7 +134,7 @@ def run_of_version(tracking: Tracking, uri: str) -> str:
         raise ValueError(failure(tracking, f"has no {uri}:", error)) from error
 
 
-def _crown(client: MlflowClient, name: str, run: Run, accuracy: float | None, reason: str) -> ModelVersion:
+def _set_champion(client: MlflowClient, name: str, run: Run, accuracy: float | None, reason: str) -> ModelVersion:
     """Give the alias to the version of a run, which is made if there is none yet."""
     from mlflow.exceptions import MlflowException
 

@@ -1,4 +1,4 @@
-"""How a run is called, and what its page says: text made of the files of a result."""
+"""The name of a run and the description on its page, from the files of a result."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def describe(run_id: str, paths: Paths) -> str:
     rows = read_csv(paths.predictions)
     wrong = Counter((row["label"], row["prediction"]) for row in rows if row["label"] != row["prediction"])
     lines = [
-        f"**{scores.accuracy:.2%}** of {len(rows):,} test images right, {wrong.total():,} wrong, "
+        f"**{scores.accuracy:.2%}** of {len(rows):,} test images correct, {wrong.total():,} wrong, "
         f"mean loss {scores.loss:.4f}."
     ]
     if train.val_accuracy is not None:
@@ -63,7 +63,7 @@ def describe(run_id: str, paths: Paths) -> str:
             for (label, other), count in wrong.most_common(5)
         )
         lines += ["", f"Most often confused: {pairs}."]
-    lines += ["", f"Bring it back: `mnistflow restore {run_id}`", ""]
+    lines += ["", f"Restore this result: `mnistflow restore {run_id}`", ""]
     lines += [f"![{name}](get-artifact?path=figures/{name}.png&run_uuid={run_id})" for name in ("curves", "confusion")]
     return "\n".join(lines)
 

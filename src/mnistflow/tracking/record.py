@@ -109,9 +109,9 @@ def _failing(record: Record) -> Iterator[None]:
 class Record:
     """The MLflow run of one pipeline result.
 
-    Every method may be called again for the same result and then adds nothing. None of them raises when the store
-    fails: that is kept in ``failure``, and printed once. What is not taken while training goes on is recorded at its
-    end, if the store answers then.
+    Every method is idempotent: called again for the same result, it adds nothing. None raises if the store fails: the
+    error is kept in ``failure`` and printed once. Epochs that could not be recorded during training are recorded at the
+    end, if the store responds by then.
 
     Args:
         params: of the result.
@@ -200,7 +200,7 @@ class Record:
             self.failure = None
         except Exception as error:  # noqa: BLE001 - of the store, the network, the database, the disk under it
             if self.failure is None:
-                reason = failure(self.params.tracking, "did not take the record", error)
+                reason = failure(self.params.tracking, "could not store the record", error)
                 print(
                     f"tracking: warning: {reason}. Nothing on disk is lost; `mnistflow track` records it later.",
                     file=sys.stderr,
@@ -382,7 +382,7 @@ class Record:
             profile=json.dumps({name: value for name, value in vars(data).items() if name.endswith("_images")}),
         )
         self._client.log_inputs(
-            self._run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "record_training")])]
+            self._run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
         )
 
 

@@ -30,7 +30,7 @@ def relocate(database: Path, root: Path) -> None:
     """Rewrite the locations in a project's own store that name the folder in which the project was before.
 
     Nothing is done to a store outside of the project, which other projects may share, and nothing to locations that
-    this project does not make. The database as it was is kept temporary, as ``mlflow.db.before-move``. The caller holds
+    this project does not make. A copy of the old database is kept, as ``mlflow.db.before-move``. The caller must hold
     the lock of the store.
 
     Raises:
@@ -69,11 +69,9 @@ def relocate(database: Path, root: Path) -> None:
                             (new, len(old) + 1, old, len(old) + 1, f"{old}/"),
                         )
     names = ", ".join(sorted(map(str, roots)))
-    lacking = (
-        "" if (root / ARTIFACTS).is_dir() else f"; the artifacts themselves are not here: copy {names}/{ARTIFACTS}"
-    )
+    lacking = "" if (root / ARTIFACTS).is_dir() else f"; the artifacts were not moved: copy {names}/{ARTIFACTS} here"
     print(
-        f"tracking: this project was in {names} before: the locations in {database.name} name {root} now (before: "
+        f"tracking: this project has moved from {names}: the paths in {database.name} now point to {root} (backup: "
         f"{backup.name}){lacking}",
         file=sys.stderr,
         flush=True,

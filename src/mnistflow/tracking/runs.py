@@ -136,11 +136,11 @@ def find_run_of_result(params: Params, paths: Paths) -> RunInfo | None:
 
 
 def find(tracking: Tracking, wanted: str) -> RunInfo:
-    """The run with an id (the beginning of one will do), a name, or the name of its DVC experiment; the newest of many.
+    """Find a run by its id (or the start of it), its name, or the name of its DVC experiment; the newest match.
 
-    The names of experiments are those that git has now: an experiment may have been renamed or saved since its run was
-    recorded, or its stages restored from DVC's run-cache. It leads to its run by content. The tag with the name that a
-    run was recorded under counts only where git has no experiment of that name.
+    Experiment names are looked up in git, because an experiment may have been renamed or saved since its run was
+    recorded, or restored from DVC's run cache; its run is then found by content. The name that was recorded as a tag
+    counts only if git has no experiment of that name.
 
     Raises:
         ValueError: the store does not answer, or has no such run.

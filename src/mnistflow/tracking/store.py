@@ -107,8 +107,8 @@ def connect(tracking: Tracking) -> tuple[MlflowClient, str]:
         experiment = client.get_experiment_by_name(tracking.experiment)
         if experiment is not None and experiment.lifecycle_stage == "deleted":
             raise ValueError(
-                f"its experiment {tracking.experiment!r} is deleted; bring it back: mlflow experiments restore "
-                f"--experiment-id {experiment.experiment_id}, or name another: tracking.experiment in params.yaml"
+                f"its experiment {tracking.experiment!r} is deleted; restore it: mlflow experiments restore "
+                f"--experiment-id {experiment.experiment_id}, or use another: tracking.experiment in params.yaml"
             )
         if experiment is not None:
             return client, experiment.experiment_id

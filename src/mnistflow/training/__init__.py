@@ -1,4 +1,4 @@
-"""What decides weights: the loop, its optimizers and schedules, its history, and how one training is put together.
+"""Everything that determines the weights: the training loop, optimizers, schedules, history, and their assembly.
 
 Takes flat keyword arguments, never the params object. Imports `models` and `core`.
 """

@@ -1,8 +1,8 @@
 """A step of training on a GPU as one CUDA graph: one launch in the place of dozens.
 
-A GPU computes a small batch faster than a program can ask for the parts of it, one after the other. What was recorded
-once as a graph is asked for as a whole. How it is done, and what may not happen meanwhile: PyTorch's documentation,
-"CUDA semantics", section "CUDA Graphs".
+A GPU computes a small batch faster than a program can launch its kernels one by one. A captured graph is launched
+as a whole. For the method and its constraints, see "CUDA Graphs" under "CUDA semantics" in PyTorch's
+documentation.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Captured:
 
     Args:
         step: forward, backward and update, without anything that waits for the GPU.
-        optimizer: that takes the step. Its learning rates stay numbers for whoever looks at them between two steps; in
-            a step they are tensors, because a recording would hold a number for ever.
+        optimizer: that takes the step. Its learning rates are numbers between steps and tensors during a step, because
+            a captured graph would keep a number forever.
         device: the GPU.
         record: False never records, and gives the same numbers.
     """
@@ -110,6 +110,6 @@ class Captured:
             random.graphsafe_set_state(before)
             self._may_capture = False
             reason = str(error).strip().partition("\n")[0]
-            print(f"train: steps are launched part by part, because none could be recorded: {reason}", flush=True)
+            print(f"train: warning: no CUDA graph was captured, launching kernels one by one: {reason}", flush=True)
             return
         self._graph = graph

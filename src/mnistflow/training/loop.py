@@ -27,19 +27,23 @@ from mnistflow.training.history import Epoch
 __all__ = ["Diverged", "State", "Step", "fit", "resolve_precision"]
 
 
-ADVICE = "lower lr in the recipe, or take an experiment's change back: git checkout params.yaml"
-LOOK_EVERY = 200  # steps between two looks at whether the losses are numbers: on a GPU, each waits for it
-TINY = 4  # images a step; up to so many, oneDNN prepares a convolution for longer than it takes without
-GATHERED = 4096  # images that are brought into the order of an epoch at once
-WIDE = 16  # channels into a convolution; from so many on, bfloat16 multiplies faster than it costs to convert
-PROBED = 1000  # images that a network is tried on for whether it still tells them apart
+ADVICE = "lower lr in the recipe, or undo the change of an experiment: git checkout params.yaml"
+FINITE_CHECK_STEPS = 200  # steps between two looks at whether the losses are numbers: on a GPU, each waits for it
+MAX_BATCH_WITHOUT_ONEDNN = (
+    4  # images a step; up to so many, oneDNN prepares a convolution for longer than it takes without
+)
+CHUNK_IMAGES = 4096  # images that are brought into the order of an epoch at once
+MIN_BF16_CHANNELS = (
+    16  # channels into a convolution; from so many on, bfloat16 multiplies faster than it costs to convert
+)
+COLLAPSE_CHECK_IMAGES = 1000  # images that a network is tried on for whether it still tells them apart
 
 
 Precision = Literal["fp32", "bf16"]
 
 
 class Diverged(ArithmeticError):
-    """A training that came to nothing: a loss or weights that are not numbers, or a network that gave up."""
+    """Training that diverged: a loss or weight is infinite or NaN, or the network has collapsed to one class."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Step:
 
 @dataclass
 class State:
-    """All that a training changes. Whoever saves it between two events of :func:`fit` can go on from there later.
+    """Everything that training changes. A copy saved between two events of :func:`fit` can be resumed later.
 
     The optimizer's parameters are the model's. ``generator`` orders all randomness but dropout's and lives on the CPU.
     """
@@ -83,7 +87,7 @@ class State:
     @property
     def layout(self) -> torch.memory_format:
         """How weights and images lie in memory: as oneDNN's convolutions are fastest, or those without it."""
-        return torch.contiguous_format if self.batch_size <= TINY else torch.channels_last
+        return torch.contiguous_format if self.batch_size <= MAX_BATCH_WITHOUT_ONEDNN else torch.channels_last
 
     def best_epoch(self) -> Epoch | None:
         """The best on validation of those that have ended; None where nothing was measured."""
@@ -102,7 +106,9 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16"], model: nn.Modu
     """
     if precision != "auto":
         return precision
-    is_wide = any(isinstance(module, nn.Conv2d) and module.in_channels >= WIDE for module in model.modules())
+    is_wide = any(
+        isinstance(module, nn.Conv2d) and module.in_channels >= MIN_BF16_CHANNELS for module in model.modules()
+    )
     return "bf16" if is_wide and devices.multiplies_bf16(device) else "fp32"
 
 
@@ -125,10 +131,10 @@ def fit(
     """Train a network, one epoch after the other; when the iterator ends, it carries the weights to keep.
 
     Args:
-        state: a fresh one, or one that a training with the same arguments has left: it goes on from there and ends in
-            the same weights, bit for bit. Changed in place.
-        train: the whole training split, on the device of the network or on the CPU, where it may be mapped from its
-            file; the last batch may be smaller.
+        state: a new one, or one left by an interrupted call with the same arguments, which is then continued and ends
+            in the same weights, bit for bit. Changed in place.
+        train: the whole training split, on the device of the network or, possibly memory-mapped, on the CPU; the last
+            batch may be smaller.
         loss: of logits and labels, the mean over a batch.
         epochs: at most so many passes over ``train``.
         shuffle: whether each epoch takes a new random order.
@@ -161,7 +167,7 @@ def fit(
         read_in_any_order(train.images)
 
     def take_step(images: Tensor, labels: Tensor) -> Tensor:
-        with _convolutions(onednn=batch_size > TINY):
+        with _convolutions(onednn=batch_size > MAX_BATCH_WITHOUT_ONEDNN):
             with autocast:
                 logits = model(images.contiguous(memory_format=layout))  # (B, classes)
             batch_loss = loss(logits.float(), labels)
@@ -186,7 +192,7 @@ def fit(
             state.lrs.append(optimizer.param_groups[0]["lr"])
             if schedule is not None:
                 schedule.step()
-            if (step + 1) % LOOK_EVERY == 0 and not bool(state.losses[: step + 1].isfinite().all()):
+            if (step + 1) % FINITE_CHECK_STEPS == 0 and not bool(state.losses[: step + 1].isfinite().all()):
                 _finite(state.losses[: step + 1], number, state.lrs)
             yield Step(number, step + 1, steps, batch_loss)
 
@@ -230,7 +236,7 @@ def _batches(split: Split, state: State, device: torch.device) -> Iterator[tuple
 
     They are brought to the device in parts of many steps: a split that lies elsewhere needs no more room than that.
     """
-    size = max(1, GATHERED // state.batch_size)  # steps
+    size = max(1, CHUNK_IMAGES // state.batch_size)  # steps
     first = len(state.lrs)
     # From the start of a part, also for an epoch that goes on within it: where numbers lie in memory can decide how
     # their sums are rounded.
@@ -266,9 +272,9 @@ def _is_patience_over(state: State, patience: int | None) -> bool:
 
 
 def _why_collapsed(model: nn.Module, train: Split, losses: list[float], before: list[Epoch]) -> str | None:
-    """What is wrong with a network that no step will bring back; None if it is well.
+    """Why a network can no longer recover by training; None if it can.
 
-    That all images get the same class is not enough: so do, for an epoch or two, networks that only start slowly.
+    Predicting one class for all images is not enough: slow starters do so for an epoch or two.
 
     Args:
         model: after an epoch.
@@ -277,19 +283,19 @@ def _why_collapsed(model: nn.Module, train: Split, losses: list[float], before: 
         before: the epochs before it.
     """
     if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
-        return "weights are infinite or not a number"
+        return "weights are infinite or NaN"
     if not all(map(math.isfinite, losses)):
-        return "a loss is infinite or not a number"
-    logits = logits_of(model, train.images[:PROBED], PROBED)
+        return "a loss is infinite or NaN"
+    logits = logits_of(model, train.images[:COLLAPSE_CHECK_IMAGES], COLLAPSE_CHECK_IMAGES)
     classes = logits.argmax(dim=1).unique()
-    if len(classes) > 1 or len(train.labels[:PROBED].unique()) < 2:
+    if len(classes) > 1 or len(train.labels[:COLLAPSE_CHECK_IMAGES].unique()) < 2:
         return None
     spread, size = float((logits.amax(dim=0) - logits.amin(dim=0)).max()), float(logits.abs().max())
     is_constant = spread <= 1e-6 * size
     is_worse = any(epoch.train_loss < 0.9 * losses[0] for epoch in before)
     if not is_constant and not is_worse:
         return None
-    return f"the network answers {train.inputs.classes[int(classes)]!r} to every image, and has stopped learning"
+    return f"the network predicts {train.inputs.classes[int(classes)]!r} for every image and has stopped learning"
 
 
 def _finite(losses: Tensor, epoch: int, lrs: list[float]) -> list[float]:

@@ -59,7 +59,7 @@ class Folder(Dataset):
         if not 0 <= test_seed < 2**32:
             raise ValueError(f"test_seed: must be 0 to {2**32 - 1}, not {test_seed}")
         if path is None:
-            raise ValueError(f"path: name the folder of your images, laid out as {LAYOUT}")
+            raise ValueError(f"path: set it to your image folder, laid out as {LAYOUT}")
         self.source = named_folder(path)
         self.image_size = (size, size)
         self.test_size = test_size
@@ -116,8 +116,8 @@ class Folder(Dataset):
             print(f"folder: {pictures.summary(left_out)}")
         if train.images.mean(dtype=torch.float32) > 127.5:
             print(
-                "folder: most of their pixels are light, and 0 is to be background; is it ink on paper? "
-                f"Then datasets.folder.invert: {str(not self.invert).lower()}"
+                "folder: warning: most pixels are light, but the background should be 0. For dark ink on light paper, "
+                f"set datasets.folder.invert: {str(not self.invert).lower()}"
             )
 
     def read(self, folder: Path) -> Published:
@@ -126,7 +126,7 @@ class Folder(Dataset):
 
         tensors, metadata = read_tensors(folder / FILE)
         if set(tensors) != {"train_images", "train_labels", "test_images", "test_labels"}:
-            raise ValueError(f"{folder / FILE} holds no data set; delete it, and `dvc repro` makes it anew")
+            raise ValueError(f"{folder / FILE} holds no data set; delete it, and `dvc repro` recreates it")
         train, test = (
             LabelledImages(tensors[f"{part}_images"], tensors[f"{part}_labels"]) for part in ("train", "test")
         )
@@ -146,7 +146,7 @@ class Folder(Dataset):
         if not classes <= held_out <= total - classes:
             raise ValueError(
                 f"test_size: {self.test_size} of {total} images is {held_out}, and each of {classes} classes needs at "
-                f"least one on either side; take a share that gives {classes} to {total - classes}"
+                f"least one on either side; choose a share that gives {classes} to {total - classes}"
             )
         return held_out
 
@@ -169,7 +169,7 @@ class Folder(Dataset):
             with Image.open(path, formats=pictures.formats()) as file:
                 image = _grey(ImageOps.exif_transpose(file), background=255 if self.invert else 0)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} cannot be read as an image: {error}; fix it, or take it away") from error
+            raise ValueError(f"{path} cannot be read as an image: {error}; repair or remove it") from error
         height, width = self.image_size
         pixels = np.array(image.resize((width, height), Image.Resampling.BILINEAR))  # averages where it makes smaller
         return torch.from_numpy(255 - pixels if self.invert else pixels)
@@ -191,10 +191,10 @@ def write_folder(published: Published, directory: Path) -> None:
 
     directory = directory.resolve()
     if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        raise ValueError(f"{directory} exists and is not an empty folder; name another")
+        raise ValueError(f"{directory} exists and is not an empty folder; choose another")
     names = [name.replace("/", "-") for name in published.classes]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"several classes would share the folder {_enumerated(twice)}: rename them")
+        raise ValueError(f"several classes would be written to the same folder, {_enumerated(twice)}; rename them")
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as temporary:
         beside = Path(temporary, directory.name)
@@ -241,14 +241,13 @@ def _listed(folder: Path) -> _Part:
     for name, listing in zip(names, listings, strict=True):
         if listing.special:
             raise ValueError(
-                f"path: {listing.special[0]} is a pipe, socket or device, and DVC would wait for ever for its end; "
-                "take it away"
+                f"path: {listing.special[0]} is a pipe, socket or device, on which DVC would block forever; remove it"
             )
         if not listing.files:
             others = f"; {pictures.summary(listing.left_out)}" if listing.left_out else ""
             raise ValueError(
-                f"path: there is no image in {folder / name}; put some there "
-                f"({', '.join(pictures.formats())}), or delete it{others}"
+                f"path: there is no image in {folder / name}; add some "
+                f"({', '.join(pictures.formats())}), or delete the folder{others}"
             )
     return _Part(
         folder,
@@ -265,7 +264,7 @@ def _grey(image: Image.Image, background: int) -> Image.Image:
     from PIL import Image
 
     if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers, whose range nothing tells; save it with 8 or 16 bits")
+        raise ValueError("its pixels are floating-point numbers, whose range is unknown; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
         levels = np.asarray(image)
         if levels.min() < 0 or levels.max() > 65535:

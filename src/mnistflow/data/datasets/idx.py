@@ -44,7 +44,7 @@ class IDX(Dataset):
     def __init__(self, *, path: str | None = None) -> None:
         self.own = None if path is None else named_folder(path)  # where the user has the files already
         if self.own is not None and not self.own.is_dir():
-            raise ValueError(f"path: there is no folder {self.own}; name one with the IDX files, or write null")
+            raise ValueError(f"path: there is no folder {self.own}; set it to one with the IDX files, or to null")
 
     @property
     def subfolder(self) -> Path:
@@ -74,11 +74,11 @@ class IDX(Dataset):
         missing = []
         for name in self.checksums:
             if (target / name).exists():
-                self._verify(target / name, f"delete it and run again, to have it fetched anew: rm {target / name}")
+                self._verify(target / name, f"delete it and run again to download it: rm {target / name}")
             else:
                 missing.append(name)
         if not missing:
-            print(f"{self.name}: the four files in {target} are in place and verified")
+            print(f"{self.name}: found the four files in {target} and verified them")
             return
 
         count = len(missing)
@@ -90,7 +90,7 @@ class IDX(Dataset):
                 places = self._from_named(staging, missing) if self.own else self._from_network(staging, timeout)
                 for name in missing:
                     self._put(places / name, target, "take another source")
-        print(f"{self.name}: {count} files verified and put into {target}")
+        print(f"{self.name}: {count} files verified and stored in {target}")
 
     def read(self, folder: Path) -> Published:
         """Read the four IDX files, once each is held against its checksum."""
@@ -101,7 +101,7 @@ class IDX(Dataset):
             path = folder / self.subfolder / name
             if not path.is_file():
                 raise ValueError(f"there is no file {path}; `dvc repro` fetches it")
-            self._verify(path, "`dvc repro` says how to have it fetched anew")
+            self._verify(path, "`dvc repro` says how to download it again")
             arrays[name.removesuffix(".gz")] = from_numpy(read_idx(path))
         train, test = (
             LabelledImages(arrays[f"{part}-images-idx3-ubyte"], arrays[f"{part}-labels-idx1-ubyte"].long())
@@ -148,8 +148,8 @@ class IDX(Dataset):
             try:
                 _copy(source, staging / name)
             except (gzip.BadGzipFile, EOFError) as error:
-                raise ValueError(f"{source} is damaged: {error}; take another copy of it") from error
-            advice = f"take another copy of it, or write datasets.{self.name}.path: null"
+                raise ValueError(f"{source} is damaged: {error}; replace it with a good copy") from error
+            advice = f"replace it with a good copy, or set datasets.{self.name}.path to null"
             self._verify(staging / name, advice, shown=source)
         return staging
 
@@ -180,8 +180,8 @@ class IDX(Dataset):
         raise ValueError(
             f"{self.title} could not be fetched. Tried:\n"
             + "\n".join(failures)
-            + f"\nTwo ways on: name a folder that has the four IDX files (datasets.{self.name}.path in params.yaml),"
-            "\nor take the data set that needs no network: dvc exp run -S dataset=digits"
+            + f"\nEither set datasets.{self.name}.path in params.yaml to a folder with the four IDX files,"
+            "\nor use the data set that works offline: dvc exp run -S dataset=digits"
         )
 
     def _from_mirrors(self, staging: Path, timeout: float) -> Path:
@@ -211,7 +211,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     values = 4 + 4 * content[3] if len(content) > 3 and content[:3] == b"\0\0\x08" else 0
     shape = tuple(int.from_bytes(content[place : place + 4]) for place in range(4, values, 4))
     if not shape or len(content) != values + math.prod(shape):
-        raise ValueError(f"{path} is damaged: it is no IDX file of unsigned bytes, or not all of one")
+        raise ValueError(f"{path} is damaged: not a complete IDX file of unsigned bytes")
     return np.frombuffer(content, np.uint8, offset=values).reshape(shape)
 
 

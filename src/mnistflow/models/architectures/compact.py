@@ -29,7 +29,7 @@ class Compact(nn.Module):
         if min(sides) < 4:
             raise ShapeError(
                 f"compact halves the image twice and needs at least 4 x 4 pixels, not {sides[0]} x {sides[1]}; "
-                f"take a model without convolutions"
+                f"choose a model without convolutions"
             )
         self.features = nn.Sequential(
             *_block(channels, width),  # (B, C, H, W) -> (B, width, H, W)

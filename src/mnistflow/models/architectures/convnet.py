@@ -53,7 +53,7 @@ class ConvNet(nn.Module):
             if not all(1 <= width <= 100_000 for width in widths):
                 raise ValueError(f"{name}: every number must be 1 to 100,000, not {widths}")
         if not kernels:
-            raise ValueError("kernels: there must be at least one convolution; without, take architecture: mlp")
+            raise ValueError("kernels: must have at least one entry; for no convolutions, use architecture: mlp")
         if not 1 <= kernel_size <= 99:
             raise ValueError(f"kernel_size: must be 1 to 99, not {kernel_size}")
         if not 0 <= dropout < 1:
@@ -66,7 +66,7 @@ class ConvNet(nn.Module):
         if min(height, width) < 1:
             raise ShapeError(
                 f"{len(kernels)} convolutions of {kernel_size} x {kernel_size}, each followed by pooling, leave "
-                f"nothing of images of {image_shape[1]} x {image_shape[2]} pixels; take fewer or smaller kernels, "
+                f"nothing of images of {image_shape[1]} x {image_shape[2]} pixels; use fewer or smaller kernels, "
                 "or larger images"
             )
         layers.append(nn.Flatten())

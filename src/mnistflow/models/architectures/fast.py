@@ -34,7 +34,7 @@ class Fast(nn.Module):
         if min(height, width) < 1:
             raise ShapeError(
                 f"fast halves the image twice and needs at least 11 x 11 pixels, not {sides[0]} x {sides[1]}; "
-                "take a model without convolutions"
+                "choose a model without convolutions"
             )
         first, second, third = widths
         self.features = nn.Sequential(

@@ -52,7 +52,7 @@ class LeNet5(nn.Module):
             least = 16 - 2 * padding
             raise ShapeError(
                 f"LeNet-5 with padding {padding} needs images of at least {least} x {least} pixels, "
-                f"not {sides[0]} x {sides[1]}; raise the padding, or take a model without convolutions"
+                f"not {sides[0]} x {sides[1]}; increase the padding, or choose a model without convolutions"
             )
         dense_act = ACTIVATIONS[dense_activation or activation]
         self.features = nn.Sequential(

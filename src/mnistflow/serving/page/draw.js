@@ -1,7 +1,7 @@
 // The page to draw on: strokes or a picture go to POST /predict, and what comes back is shown, a column for each network.
 
 const SIDE = 560;          // of the sheet, in its own pixels
-const PAUSE = 80;          // milliseconds from the end of a stroke to the question
+const PAUSE = 80;          // milliseconds from the end of a stroke to the request
 const STEP = 14;           // pixels that an arrow key moves the pen
 const [sheet, frame, hint, boxes, error, said, columns, choice, undo, clear, file, width] =
   ["sheet", "frame", "hint", "boxes", "error", "said", "columns", "choice", "undo", "clear", "file", "width"]
@@ -67,7 +67,7 @@ function show() {
   clear.disabled = empty;
 }
 
-// Dark on light whatever the page looks like: two people who draw the same send the same.
+// Always dark on light, whatever the colour scheme of the page, so that the same strokes give the same image.
 function drawn(strokes) {
   const paper = document.createElement("canvas");
   paper.width = paper.height = SIDE;
@@ -204,7 +204,7 @@ document.addEventListener("drop", event => {
 // Asking
 
 let timer = 0;
-let asked = 0;             // questions so far: an answer to any but the last one comes too late
+let asked = 0;             // requests so far: only the answer to the last one is shown
 let abort = new AbortController();
 
 function changed(pause = PAUSE) {
@@ -326,7 +326,7 @@ function fill() {
     tell(answers.map(({ model, picture }) => {
       const read = picture.digits.map(digit =>
         `${digit.label}, ${percent(digit.probability)}; or ${digit.runners_up.map(each => each.label).join(", ")}`);
-      return `${model.name} reads ${read.join(". Then ") || "nothing"}.`;
+      return `${model.name} reads ${read.join(", then ") || "nothing"}.`;
     }).join(" "));
   }
   document.body.dataset.state = "shown";
@@ -345,7 +345,7 @@ function labelled(digit, index, count) {
 // What a network saw, and what its layers made of it.
 function inside(digit, model) {
   const [height, across] = model.image_size;
-  const found = [figure("seen", `What it saw, ${height}\u00a0×\u00a0${across}`, [digit.seen], 1)];
+  const found = [figure("seen", `Network input, ${height}\u00a0×\u00a0${across}`, [digit.seen], 1)];
   for (const layer of digit.maps ?? []) {
     const count = layer.channels === 1 ? "1 map" : `${layer.channels} maps`;
     found.push(figure("maps", `${layer.name}: ${count} of ${layer.height}\u00a0×\u00a0${layer.width}`, layer.values,
@@ -355,7 +355,7 @@ function inside(digit, model) {
   return found;
 }
 
-// Images side by side, from the colour of nothing to that of much.
+// Images side by side; colours range from the track colour (0) to the ink or accent colour (255).
 function figure(name, caption, images, perRow) {
   const [h, w] = [images[0].length, images[0][0].length];
   const gap = images.length > 1 ? Math.max(1, Math.round(w / 14)) : 0;
