@@ -238,7 +238,7 @@ def _apart(spots: Sequence[tuple[float, float, str]]) -> list[tuple[float, float
     for x, wanted, name in sorted(spots, key=lambda spot: spot[1]):
         y = wanted
         for other_x, other_y, other in done:
-            if abs(x - other_x) < 0.05 * sum(max(map(len, score.splitlines())) for score in (name, other)) + 0.05:
+            if abs(x - other_x) < 0.05 * sum(max(map(len, text.splitlines())) for text in (name, other)) + 0.05:
                 y = max(y, other_y + 0.1 + 0.08 * (2 + name.count("\n") + other.count("\n")))
         if y - wanted < 0.5:  # inches; farther away it would name another
             done.append((x, y, name))

@@ -143,9 +143,8 @@ def _is_light(grey: NDArray[np.uint8]) -> bool:
     spread = float(values.std()) or 1.0
     edge = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
     score = float(np.median(edge)) / spread - float((values**3).mean()) / spread**3
-    if (
-        min(values.shape) >= MIN_SIDE_FOR_LIGHT_CORRECTION // 2
-    ):  # shadows deceive both; strokes are darker or lighter than both their sides
+    # Shadows deceive both; strokes are darker or lighter than both their sides.
+    if min(values.shape) >= MIN_SIDE_FOR_LIGHT_CORRECTION // 2:
         small = cv2.medianBlur(_scaled_down(grey, 64), 3)
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
         dark, light = (

@@ -29,13 +29,9 @@ __all__ = ["Diverged", "State", "Step", "fit", "resolve_precision"]
 
 ADVICE = "lower lr in the recipe, or undo the change of an experiment: git checkout params.yaml"
 FINITE_CHECK_STEPS = 200  # steps between two looks at whether the losses are numbers: on a GPU, each waits for it
-MAX_BATCH_WITHOUT_ONEDNN = (
-    4  # images a step; up to so many, oneDNN prepares a convolution for longer than it takes without
-)
+MAX_BATCH_WITHOUT_ONEDNN = 4  # images a step; up to so many, oneDNN prepares longer than plain convolutions take
 CHUNK_IMAGES = 4096  # images that are brought into the order of an epoch at once
-MIN_BF16_CHANNELS = (
-    16  # channels into a convolution; from so many on, bfloat16 multiplies faster than it costs to convert
-)
+MIN_BF16_CHANNELS = 16  # channels into a convolution; from so many on, bfloat16 saves more than it costs to convert
 COLLAPSE_CHECK_IMAGES = 1000  # images that a network is tried on for whether it still tells them apart
 
 
@@ -106,9 +102,8 @@ def resolve_precision(precision: Literal["auto", "fp32", "bf16"], model: nn.Modu
     """
     if precision != "auto":
         return precision
-    is_wide = any(
-        isinstance(module, nn.Conv2d) and module.in_channels >= MIN_BF16_CHANNELS for module in model.modules()
-    )
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    is_wide = any(convolution.in_channels >= MIN_BF16_CHANNELS for convolution in convolutions)
     return "bf16" if is_wide and devices.multiplies_bf16(device) else "fp32"
 
 
