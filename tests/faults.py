@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import random
@@ -20,7 +21,6 @@ from mnistflow.config.paths import Paths
 from mnistflow.core.files import read_csv, read_json, read_yaml
 from mnistflow.core.tensors import read_split, read_tensors
 from mnistflow.models import load
-from mnistflow.pipeline import fork_server
 
 HANGS = 300  # seconds after which a process that should have ended counts as hanging, however slow the machine
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -143,12 +143,12 @@ def attempt(
         time.sleep(after)
         process.send_signal(kill)
     rest, _ = process.communicate(timeout=HANGS)
+    wait_until_gone(working_in(checkout))  # a fork dies after the stage that waits for it
     return Attempt(process.returncode, printed + rest, time.perf_counter() - begun)
 
 
 def stage_command(stage: str) -> list[str]:
-    """A stage that imports what it needs by itself, so that a signal may come while it does."""
-    return ["env", f"--unset={fork_server.NAME}", sys.executable, f"stages/{stage}.py"]
+    return [sys.executable, f"stages/{stage}.py"]
 
 
 def killed_until_done(checkout: Checkout, stage: str, kills: int, seed: int) -> Iterator[Attempt]:
@@ -264,6 +264,16 @@ def children(process: int) -> list[int]:
             continue
         if parent == process:
             found += [int(folder.name), *children(int(folder.name))]
+    return found
+
+
+def working_in(checkout: Checkout) -> list[int]:
+    """The processes whose folder is that of a checkout."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (folder / "cwd").resolve() == checkout.folder.resolve():
+                found.append(int(folder.name))
     return found
 
 

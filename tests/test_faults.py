@@ -30,6 +30,7 @@ from faults import (
     start,
     until,
     wait_until_gone,
+    working_in,
 )
 from mlflow import MlflowClient
 
@@ -177,6 +178,7 @@ def test_a_plot_that_is_killed_while_it_records_is_recorded_by_the_next(finished
         time.sleep(seconds)
         process.kill()
         process.communicate(timeout=HANGS)
+        wait_until_gone(working_in(checkout))
         assert_whole(checkout)
         expected = max(expected, len(list(folder.glob("*.png"))))
     assert expected == len(FIGURES)

@@ -24,7 +24,7 @@ def interrupted(checkout: Checkout) -> dict[str, str]:
     """Train in twelve epochs, once to the end and once until after the second; what the whole training leaves."""
     checkout.replace("params.yaml", "epochs: 2", "epochs: 12")
     remove_outputs(checkout, "train")
-    checkout.run(sys.executable, "stages/train.py")
+    checkout.run(*stage_command("train"))
     expected = digests(checkout, "train")
     remove_outputs(checkout, "train")
     tried = attempt(checkout, stage_command("train"), begins="epoch 2/12", kill=signal.SIGTERM)
@@ -109,8 +109,8 @@ def test_a_clock_that_goes_back_changes_no_result(workspace: Checkout, finished:
         lacking("needs faketime; on Debian: apt-get install faketime")
     earlier = ["faketime", "--exclude-monotonic", "-f", "-2d"]
     expected = interrupted(workspace)
-    output = workspace.run(*earlier, *stage_command("train"))
-    assert "train: resumes after the end of epoch 2" in output
+    output = workspace.run(*earlier, *stage_command("train"), MNISTFLOW_FORK_SERVER="")
+    assert "train: resumes after the end of epoch 2" in output, output
     assert digests(workspace, "train") == expected
 
     recorded = finished.copy(tmp_path / "recorded")
@@ -135,10 +135,10 @@ def test_a_checkpoint_of_another_pytorch_is_not_resumed(workspace: Checkout, tmp
     described = tmp_path / "torch-99.0.dist-info"
     described.mkdir()
     (described / "METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 99.0\n", encoding="utf-8")
-    output = workspace.run(*stage_command("train"), PYTHONPATH=str(tmp_path))
+    output = workspace.run(*stage_command("train"), PYTHONPATH=str(tmp_path), MNISTFLOW_FORK_SERVER="")
     assert "resumes" not in output
-    output = workspace.run(sys.executable, "stages/train.py")  # that of this one is still there
-    assert "train: resumes after the end of epoch 2" in output
+    output = workspace.run(*stage_command("train"))  # that of this one is still there
+    assert "train: resumes after the end of epoch 2" in output, output
     assert digests(workspace, "train") == expected
 
 

@@ -4,15 +4,18 @@ import copy
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from conftest import ROOT
 
 from mnistflow.config import params
 from mnistflow.config.forms import argument_problems
+from mnistflow.config.params import Recipe
 from mnistflow.core.files import read_yaml
 from mnistflow.evaluation.gates import LIMITS
+from mnistflow.models.losses import LossName
+from mnistflow.training.optimizers import OptimizerName, ScheduleName
 
 DOCUMENT: Any = read_yaml(ROOT / "params.yaml")
 
@@ -181,3 +184,8 @@ def test_arguments_are_held_against_the_signature_that_takes_them() -> None:
     assert problem == "here.nane: unknown key; did you mean 'name'? known: name, width"
     (problem,) = argument_problems("here", build, {"width": "1"})
     assert problem == "here.width: expected integer; got '1'"
+
+
+def test_names_in_recipes_are_those_that_training_knows() -> None:
+    for field, names in (("optimizer", OptimizerName), ("schedule", ScheduleName), ("loss", LossName)):
+        assert get_args(Recipe.model_fields[field].annotation) == get_args(names)

@@ -182,7 +182,7 @@ def test_the_best_recorded_runs_answer_side_by_side_under_the_identity_that_they
     client = MlflowClient(f"sqlite:///{compared.folder / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("mnistflow")
     assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id], order_by=["metrics.test_accuracy DESC"])
+    runs = client.search_runs([experiment.experiment_id], order_by=["metrics.val_accuracy DESC"])
     assert {run.info.run_name for run in runs} == {"lenet5 · default", "mlp · default"}
 
     test = read_split(compared.folder / "data/processed/test.safetensors")

@@ -83,7 +83,9 @@ def main() -> None:
         metavar="MODEL",
         help=f"{a_model}; repeat for several (default: the result in this folder)",
     )
-    command.add_argument("--recorded", type=count, default=0, metavar="N", help="serve the N best recorded runs")
+    command.add_argument(
+        "--recorded", type=count, default=0, metavar="N", help="serve the N runs with the best validation"
+    )
     command.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all interfaces (default: %(default)s)"
     )

@@ -154,7 +154,7 @@ def serve(
     limits = Limits(body=max_megabytes * 2**20, pixels=max_pixels, images=max_images, waiting=max_waiting)
     wanted: list[str | Path | None] = list(models)
     if recorded:
-        best = sorted(catalogue.recorded(1000), key=lambda run: -(run.test_accuracy or 0))
+        best = sorted(catalogue.recorded(1000), key=lambda run: -(run.val_accuracy or 0))
         if not best:
             raise ValueError(f"no complete run is recorded in {store()}; `dvc repro` records one")
         wanted += [run.id for run in best[:recorded]]

@@ -1,7 +1,7 @@
 """The application: an API for programs, and a page to draw on for people.
 
-Every answer to bad input is a 4xx with one line: ``{"error": "..."}``. What a request may cost is limited before it is
-paid: bytes while they are read, pixels before they are decoded, images before they are looked at.
+Every answer to a bad HTTP request is a 4xx with one line: ``{"error": "..."}``. What a request may cost is limited
+before it is paid: bytes while they are read, pixels before they are decoded, images before they are looked at.
 """
 
 from __future__ import annotations

@@ -68,6 +68,7 @@ class RunSummary:
     experiment: str | None  # the name of its DVC experiment
     model: str
     dataset: str
+    val_accuracy: float | None  # of its weights, 0 to 1; None: it had no validation split
     test_accuracy: float | None  # 0 to 1
     weights: str  # SHA-256 of their file
     is_champion: bool
@@ -199,6 +200,7 @@ def listed(tracking: Tracking, limit: int) -> list[RunSummary]:
                 experiment=run.data.tags.get(tags.DVC),
                 model=run.data.params["model"],
                 dataset=run.data.params["dataset"],
+                val_accuracy=_val_accuracy(run),
                 test_accuracy=run.data.metrics.get("test_accuracy"),
                 weights=run.data.tags[tags.WEIGHTS],
                 is_champion=run.info.run_id == champion,
@@ -208,6 +210,12 @@ def listed(tracking: Tracking, limit: int) -> list[RunSummary]:
         ]
     except Exception as error:
         raise ValueError(failure(tracking, "does not answer", error)) from error
+
+
+def _val_accuracy(run: Run) -> float | None:
+    """Of the weights that were kept: those of the best epoch, or of the last one."""
+    keeps_best = run.data.params.get(f"recipes.{run.data.params['recipe']}.keep") == "best"
+    return run.data.metrics.get("best_val_accuracy" if keeps_best else "val_accuracy")
 
 
 def recorded(tracking: Tracking) -> set[tuple[str, str]]:
