@@ -188,7 +188,7 @@ def test_an_unwritable_checkpoint_gives_one_warning(digits: Splits, capsys: pyte
         checkpoint.save(state)
     printed = capsys.readouterr().out
     assert printed.startswith("train: warning: no checkpoint saved: ")
-    assert printed.endswith("training continues without\n")
+    assert printed.endswith("training continues without one\n")
     assert printed.count("\n") == 1
 
 

@@ -106,7 +106,7 @@ def test_gates_pass_or_fail_and_change_no_result(workspace: Checkout) -> None:
     failed = workspace.mnistflow("gate", status=1).splitlines()
     assert failed[:2] == lines
     assert failed[2:] == [
-        f"min_class_recall     {worst:.6g}, at least 1 wanted: FAILED by {1 - worst:.2g}",
+        f"min_class_recall     {worst:.6g}, required at least 1: FAILED by {1 - worst:.2g}",
         "mnistflow: 1 of 3 gates failed: min_class_recall",
     ]
     workspace.replace("params.yaml", "min_class_recall: 1\n", "min_class_recall: 100\n")
@@ -143,7 +143,7 @@ def test_paths_are_relative_to_the_current_folder(finished: Checkout, tmp_path: 
 def test_track_refuses_a_result_that_is_not_that_of_the_params(recorded: Checkout) -> None:
     recorded.replace("params.yaml", "model: lenet5", "model: mlp")
     output = recorded.run(*COMMAND, "track", status=1, PYTHONPATH="src")
-    assert output.startswith("mnistflow: the result in this folder is not that of its params and code; `dvc repro`")
+    assert output.startswith("mnistflow: the result in this folder does not match its params and code; run `dvc repro`")
     assert "params.yaml:" in output
     recorded.replace("params.yaml", "enabled: true", "enabled: false")
     assert "tracking.enabled in params.yaml is false" in recorded.run(*COMMAND, "track", status=1, PYTHONPATH="src")
@@ -315,5 +315,5 @@ def test_export_writes_what_answers_as_the_weights(recorded: Checkout, pictures:
     again = recorded.mnistflow("predict", picture, "--model", "models/model.onnx")
     assert again == recorded.mnistflow("predict", picture)
     assert "--int8 requires --format onnx" in recorded.mnistflow("export", "--int8", "--format", "pt2", status=1)
-    assert "models/model.onnx is a graph" in recorded.mnistflow("export", "--model", "models/model.onnx", status=1)
+    assert "models/model.onnx is an ONNX file" in recorded.mnistflow("export", "--model", "models/model.onnx", status=1)
     assert recorded.git("status", "--porcelain").split() == ["??", "own.pt2"]

@@ -74,7 +74,7 @@ def test_the_verdict_says_whether_the_difference_is_significant() -> None:
     worse = predictions([False] * 20 + [True] * 75 + [True] + [False] * 4)
     sentence = verdict([A, B], [one, worse])
     assert sentence.startswith(
-        "Of the same 100 test images a reads 20 right that b misreads, b 1 that a misreads; p < 0.001 "
+        "Of the same 100 test images, a reads 20 right that b misreads, and b 1 that a misreads; p < 0.001 "
     )
     assert "\nDifference in accuracy +19.00 points (95 % interval +" in sentence
     assert sentence.endswith(": a is better.")

@@ -106,7 +106,7 @@ def test_pictures_are_taken_whatever_their_ending_and_the_others_are_counted(
     (own / "test" / "dog" / "notes.txt").write_text("no image", encoding="utf-8")
     (own / "train" / "cat" / "loop").symlink_to("..")
     assert read(own, tmp_path / "raw").train.labels.tolist() == [0] * 9 + [1] * 5
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "left out" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "skipped" in line]
     assert line.startswith("folder: 3 files skipped: 1 ")
     for reason in ("1 in HEIC", "1 not images", "1 links to a parent folder"):
         assert reason in line

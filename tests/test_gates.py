@@ -42,8 +42,8 @@ def test_a_figure_passes_at_its_limit_and_fails_beyond(gate: str) -> None:
 
 def test_a_verdict_says_figure_limit_and_by_how_much() -> None:
     lowest, highest = judge({"min_accuracy": 0.98, "max_loss": 0.75}, replace(SCORES, accuracy=0.97, loss=0.5), 0)
-    assert str(lowest) == "min_accuracy         0.97, at least 0.98 wanted: FAILED by 0.01"
-    assert str(highest) == "max_loss             0.5, at most 0.75 wanted: passed by 0.25"
+    assert str(lowest) == "min_accuracy         0.97, required at least 0.98: FAILED by 0.01"
+    assert str(highest) == "max_loss             0.5, required at most 0.75: passed by 0.25"
 
 
 def test_no_gate_says_nothing() -> None:

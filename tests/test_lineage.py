@@ -57,7 +57,7 @@ def test_a_run_leads_to_its_files_and_an_empty_store_is_filled_again(recorded: C
     shown = recorded.mnistflow("compare", "lenet5 · default", "another", "--figure", "side-by-side.png")
     assert re.search(r"^\| evaluate\.batch_size +\| 1000 +\| 100 +\|$", shown, re.MULTILINE)
     sentence = (
-        "Of the same 360 test images lenet5 · default reads 0 right that lenet5 · default evaluate.batch_size=100 "
+        "Of the same 360 test images, lenet5 · default reads 0 right that lenet5 · default evaluate.batch_size=100 "
     )
     assert sentence in shown.replace("\n", " ")
     assert shown.count("the difference is not significant.") == 1

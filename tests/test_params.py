@@ -87,7 +87,7 @@ def test_the_committed_file_has_the_form_that_dvc_writes(tmp_path: Path) -> None
         ("models.MLP", {"architecture": "mlp"}, "models.MLP: expected a name of lower-case letters"),
         ("models.mlp", {"hidden": [1]}, "models.mlp.architecture: is missing"),
         ("models", None, "models: expected a block of keys; got null"),
-        ("recipes.default.momentum", None, "recipes.default.nesterov: needs momentum"),
+        ("recipes.default.momentum", None, "recipes.default.nesterov: requires momentum"),
         ("recipes.default.loss", "mse", "recipes.default.label_smoothing: requires cross_entropy"),
         ("recipes.default.schedule", "constant", "recipes.default.warmup: must be null with schedule: constant"),
         ("preprocess.validation_size", 0, "recipes.default.monitor: there is no validation split"),

@@ -358,7 +358,7 @@ def changed(value: object) -> list[Any]:
 
 BAD_INPUT = [
     (b"", "image/png", "", 400, "0 bytes"),
-    (b"hello", "image/png", "", 400, "not an image"),
+    (b"hello", "image/png", "", 400, "is not a supported image"),
     (b"hello", "text/plain", "", 415, "content-type is text/plain"),
     (b"hello", "", "", 415, "content-type is missing"),
     (b"a=b", "application/x-www-form-urlencoded", "", 415, "image/"),
@@ -404,7 +404,7 @@ BAD_INPUT = [
     (b"x", "multipart/form-data", "", 400, "Missing boundary"),
     (b"x", "multipart/form-data; boundary=edge", "", 400, "Invalid multipart data"),
     (b"--edge--\r\n", "multipart/form-data; boundary=edge", "", 400, "form"),
-    (*form(("a.png", b"no picture")), "", 400, "files[0] (a.png): the image is not an image"),
+    (*form(("a.png", b"no picture")), "", 400, "files[0] (a.png): the image is not a supported image"),
     (form(("a.png", b"x"))[0][:-12], "multipart/form-data; boundary=edge", "", 400, "cut off"),
     (form(("a.png", b"x"))[0].replace(b"files", b"file"), form()[1], "", 400, "in the field file;"),
     (
@@ -529,7 +529,7 @@ def test_a_port_that_is_taken(serving: Checkout) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         message = serving.mnistflow("serve", *FAST, "--port", str(port), status=1)
-    assert f"mnistflow: port {port} of 127.0.0.1 is taken" in message
+    assert f"mnistflow: port {port} of 127.0.0.1 is in use" in message
     assert "Traceback" not in message
 
 
@@ -540,7 +540,7 @@ def test_a_port_that_is_taken(serving: Checkout) -> None:
         (("--port", "70000", *FAST), "70000"),
         (("--max-images", "0", *FAST), "must be a whole number above 0"),
         (("--model", "missing.safetensors"), "missing.safetensors"),
-        ((*FAST, *FAST), "offered twice"),
+        ((*FAST, *FAST), "is given twice"),
         (("--recorded", "2"), "no complete run is recorded in sqlite:///"),
     ],
 )
