@@ -167,7 +167,7 @@ def killed_until_done(checkout: Checkout, stage: str, kills: int, seed: int) -> 
     expected = digests(checkout, stage)
     assert expected
 
-    done = 0
+    done = too_late = 0
     remove_outputs(checkout, stage)
     while done < kills:
         number = SIGNALS[done % len(SIGNALS)]
@@ -183,6 +183,8 @@ def killed_until_done(checkout: Checkout, stage: str, kills: int, seed: int) -> 
         assert_whole(checkout)
         if tried.status == 0:  # it was done before the signal came
             assert digests(checkout, stage) == expected
+            too_late += 1
+            assert too_late < 30, f"{stage} ends before a signal comes"
         else:
             # Negative: it did not come to say anything, because it was killed, or had all but ended.
             assert tried.status in (-number, 128 + number), tried.output

@@ -965,3 +965,26 @@ def test_a_client_that_does_not_read_its_answer_is_dropped(
         assert client.recv(15) == b"HTTP/1.1 200 OK"
         wait_for(lambda: not running.server_state.connections)
         wait_for(lambda: not running.server_state.tasks)
+
+
+def test_a_client_that_does_not_send_its_request_is_told_so(
+    network: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mnistflow.serving.deadlines.HEAD_SECONDS", 0.3)
+    with in_process(app([network])) as (port, _):
+        for answered, sent in ((False, b""), (False, b"GET / HTTP/1.1\r\nhost: "), (True, b""), (True, b"GET")):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                if answered:  # a request before
+                    client.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                    assert client.recv(65536).startswith(b"HTTP/1.1 200 OK")
+                client.sendall(sent)
+                with client.makefile("rb") as file:
+                    answer = file.read()  # to the end: the server closes
+            if answered and not sent:
+                continue
+            head, _, body = answer.rpartition(b"\r\n\r\n")
+            if sent:
+                assert b"HTTP/1.1 408 Request Timeout\r\n" in head
+                assert json.loads(body)["error"] == "the head of the request did not arrive within 0.3 seconds"
+            else:
+                assert not answer

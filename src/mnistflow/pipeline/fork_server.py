@@ -257,9 +257,10 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], files: 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     encoding = environment.get("PYTHONIOENCODING", "").partition(":")[0] or None
+    lines = {2} | ({1} if environment.get("PYTHONUNBUFFERED") else set())  # written line by line
     # Anew: those that there are remember what kind of file they were opened for.
     sys.stdin, sys.stdout, sys.stderr = (
-        open(number, mode, 1 if number == 2 else -1, encoding=encoding, closefd=False)  # noqa: SIM115 - for good
+        open(number, mode, 1 if number in lines else -1, encoding=encoding, closefd=False)  # noqa: SIM115 - for good
         for number, mode in enumerate("rww")
     )
     os.chdir(folder)
