@@ -255,7 +255,7 @@ def test_every_model_can_be_measured(name: str, digits: Splits) -> None:
     model = models.build(block.architecture, test.image_shape, 10, block.arguments)
     found = evaluate(model, some, "cross_entropy", 8, digits[1])
     assert found.multiply_adds > found.parameters / 2
-    assert len(robust(model, some, 8).rows()) == 25
+    assert len(robust(model, some, 8).rows()) == 1 + 3 * len(CORRUPTIONS)
 
 
 def test_a_row_for_each_image(result: Evaluation, digits: Splits) -> None:
