@@ -121,9 +121,7 @@ def app(
     async def not_as_declared(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
-        return error_response(
-            422, f"{error_line(first['loc'][1:], first['msg'])}, not {printable(str(first['input']))}"
-        )
+        return error_response(422, error_line(first["loc"][1:], first["msg"], first["input"]))
 
     @api.exception_handler(Exception)
     async def broken(_: Request, __: Exception) -> Response:  # the exception itself goes to the log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,7 +97,7 @@ def parse_arrays(body: bytes, options: ReadOptions, limits: Limits) -> tuple[lis
         asked = ArrayRequest.model_validate_json(body)
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False, include_context=False)
-        raise Refused(400, f"the body is invalid: {error_line(first['loc'], first['msg'])}") from None
+        raise Refused(400, f"the body is invalid: {error_line(first['loc'], first['msg'], first['input'])}") from None
     if len(asked.images) > limits.images:
         raise Refused(
             413, f"images has {len(asked.images)} images, more than the {limits.images} of one request; send several"
@@ -116,10 +117,16 @@ def parse_arrays(body: bytes, options: ReadOptions, limits: Limits) -> tuple[lis
     )
 
 
-def error_line(location: tuple[int | str, ...], message: str) -> str:
-    """What pydantic found wrong, as one line: ``images[0][3][4]: Input should be a valid integer``."""
+def error_line(location: tuple[int | str, ...], message: str, given: object) -> str:
+    """What pydantic found wrong, and what was given, as one line.
+
+    ``images[0][3][4]: Input should be a valid integer, not 0.5``; lists and objects are not repeated.
+    """
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in location)
-    return f"{where.removeprefix('.')}: {message}" if where else message
+    line = f"{where.removeprefix('.')}: {message}" if where else message
+    if message.startswith("Input should") and (given is None or isinstance(given, bool | int | float | str)):
+        line += f", not {printable(json.dumps(given))[:40]}"
+    return line
 
 
 def printable(text: bytes | str | None) -> str:
