@@ -30,7 +30,7 @@ from mnistflow.evaluation.measures import (
     shift_accuracies,
     speed,
 )
-from mnistflow.evaluation.scores import Scores, wilson
+from mnistflow.evaluation.scores import METRICS, Corrupted, Scores, recorded, wilson
 
 
 def scored(result: Evaluation) -> Scores:
@@ -75,6 +75,12 @@ def test_figures_are_those_of_scikit_learn(result: Evaluation, network: nn.Modul
     assert scores.macro_f1 == pytest.approx(report["macro avg"]["f1-score"], abs=1e-5)
     assert scores.macro_recall == pytest.approx(report["macro avg"]["recall"], abs=1e-5)
     assert scores.macro_precision == pytest.approx(report["macro avg"]["precision"], abs=1e-5)
+
+
+def test_every_metric_is_measured(result: Evaluation) -> None:
+    robustness = Robustness(result.accuracy, (Corrupted("noise", 1, 0.1, 0.5),))
+    measured = recorded(result.scores(robustness, [], "cpu"))
+    assert measured.keys() == {metric.name for metric in METRICS.values()}, "one keeps its default: give it its value"
 
 
 def test_the_label_is_among_the_two_likeliest(result: Evaluation, digits: Splits) -> None:

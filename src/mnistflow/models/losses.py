@@ -28,9 +28,11 @@ def make_loss(name: LossName, *, label_smoothing: float = 0.0) -> Loss:
         label_smoothing: the share of the target that is spread evenly over all classes (Szegedy et al. 2016);
             ``cross_entropy`` only.
     """
-    if name == "cross_entropy":
-        return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    return lambda logits, labels: F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
+    match name:
+        case "cross_entropy":
+            return lambda logits, labels: F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        case "mse":
+            return lambda logits, labels: F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
 
 
 def probabilities(logits: Tensor, loss: LossName) -> Tensor:
@@ -45,8 +47,10 @@ def probabilities(logits: Tensor, loss: LossName) -> Tensor:
     Returns:
         (N, classes) float32.
     """
-    if loss == "cross_entropy":
-        return logits.softmax(dim=1)
-    clipped = logits.clamp(0, 1)
-    total = clipped.sum(dim=1, keepdim=True)
-    return torch.where(total > 0, clipped / total.clamp(min=torch.finfo(total.dtype).tiny), 1 / logits.shape[1])
+    match loss:
+        case "cross_entropy":
+            return logits.softmax(dim=1)
+        case "mse":
+            clipped = logits.clamp(0, 1)
+            total = clipped.sum(dim=1, keepdim=True)
+            return torch.where(total > 0, clipped / total.clamp(min=torch.finfo(total.dtype).tiny), 1 / logits.shape[1])

@@ -27,12 +27,16 @@ def run_name(chosen: Params, baseline: Params | None) -> str:
         return name
     if chosen.dataset != baseline.dataset:
         name += f" on {chosen.dataset}"
-    choice = {"dataset": chosen.dataset, "model": chosen.model, "recipe": chosen.recipe}
-    now = chosen.selected()
-    try:
-        before = baseline.model_copy(update=choice).selected()
-    except KeyError:  # that model, recipe or data set is new
-        return name
+    # What the committed file gives for the same choice; a block that it lacks is as new as its name says.
+    same_choice = {
+        "dataset": chosen.dataset,
+        "model": chosen.model,
+        "recipe": chosen.recipe,
+        "datasets": {**chosen.datasets, **baseline.datasets},
+        "models": {**chosen.models, **baseline.models},
+        "recipes": {**chosen.recipes, **baseline.recipes},
+    }
+    now, before = chosen.selected(), baseline.model_copy(update=same_choice).selected()
     order = ("recipes", "models", "seed", "preprocess", "train", "datasets", "evaluate")
     changed = sorted(
         (path for path, value in now.items() if path in before and before[path] != value),
