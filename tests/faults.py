@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import Checkout
+from conftest import COMMAND, Checkout
 from mlflow import MlflowClient
 
 from mnistflow.config.paths import Paths
@@ -204,7 +204,7 @@ def kill_command(checkout: Checkout, arguments: list[str], moments: Iterable[tup
     Args:
         checkout: one with an experiment `with-mlp`, of which the first result is checked out.
         arguments: one of :data:`COMMANDS`.
-        moments: signals, and after how many seconds they are sent.
+        moments: signals, and after how many seconds they are sent; where a fork server runs, its work begins at once.
 
     Returns:
         How often it was killed before it had ended.
@@ -215,8 +215,7 @@ def kill_command(checkout: Checkout, arguments: list[str], moments: Iterable[tup
         checkout.dvc("checkout", "--quiet")
 
     first_result()
-    command = [sys.executable, "-m", "mnistflow", *arguments]
-    checkout.environment["PYTHONPATH"] = "src"
+    command = [sys.executable, COMMAND, *arguments]
     killed = 0
     for number, seconds in moments:
         tried = attempt(checkout, command, begins=None, kill=number, after=seconds)
