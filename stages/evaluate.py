@@ -23,10 +23,10 @@ def main() -> None:
     print(f"evaluate: on {devices.describe(device)}")
 
     model, metadata = models.load(paths.weights)
-    test, validation = placed(read_split(paths.test_split), device), placed(read_split(paths.validation_split), device)
+    test = placed(read_split(paths.test_split), device)
     batch_size = params.evaluate.batch_size
     started = time.perf_counter()
-    result = measures.evaluate(model.to(device), test, metadata.loss, batch_size, validation)
+    result = measures.evaluate(model.to(device), test, metadata.loss, batch_size, metadata.temperature)
     shifts = measures.shift_accuracies(model, test, params.evaluate.max_shift, batch_size)
     robustness = measures.Robustness(result.accuracy)
     if params.evaluate.robustness:

@@ -39,7 +39,9 @@ def main() -> None:
             "reliability": figures.reliability(scores),
             "robustness": figures.robustness(robustness),
             "separation": figures.separation(model, test, predictions),
-            "inside": figures.inside(model, test.images[0], int(test.labels[0]), classes, metadata.loss),
+            "inside": figures.inside(
+                model, test.images[0], int(test.labels[0]), classes, metadata.loss, metadata.temperature
+            ),
             "weights": figures.weights(model, test.images[0]),
         }
         for name, figure in drawn.items():

@@ -23,6 +23,7 @@ from mnistflow.pipeline.stage import stoppable
 from mnistflow.training import diagnostics
 from mnistflow.training.assembly import assemble
 from mnistflow.training.history import Epoch, Summary
+from mnistflow.training.temperature import calibrated
 
 
 def main() -> None:
@@ -84,11 +85,8 @@ def main() -> None:
                     record.epoch(history.epoch_rows()[-1], event.seconds)
             display.close()
 
-        models.save(
-            paths.weights,
-            model,
-            models.ModelMetadata(block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss),
-        )
+        about = (block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss)
+        models.save(paths.weights, model, models.ModelMetadata(*about, calibrated(model, held_out, recipe.loss)))
         write_csv(paths.history, history.epoch_rows())
         write_csv(paths.steps, history.step_rows())
         write_csv(paths.layers, layers + diagnostics.rows("end", model, train, training.plain_loss))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,8 @@ def test_answers_as_text(predictor: Predictor) -> None:
     assert one.line(8) == "7.png     7  90.0%   then 1 6.0%, 9 3.0%"
     assert several.line(8) == "71.png    71  72.0%   least sure: number 2, 1 80.0%, then 7 15.0%, 9 5.0%"
     assert nothing.line(8) == "none.png  no digit found"
+    nearly = replace(SEVEN, runners_up=(Guess("1", 0.0004), Guess("9", 0.0)))
+    assert Answer("7.png", "7", 0.99951, (nearly,)).line(5) == "7.png  7  >99.9%   then 1 <0.1%, 9 0.0%"
 
     document = json.loads(json.dumps(several.tree(predictor)))
     assert document["model"] == {"name": "mlp", "weights": predictor.identity.weights}

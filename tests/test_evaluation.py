@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 from mnistflow import models
 from mnistflow.config.params import load
 from mnistflow.core.tensors import Split
-from mnistflow.evaluation.calibration import calibration, fit_temperature
+from mnistflow.evaluation.calibration import calibration
 from mnistflow.evaluation.corruptions import CORRUPTIONS, corrupted
 from mnistflow.evaluation.measures import (
     Evaluation,
@@ -51,7 +51,7 @@ def network(digits: Splits) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def result(network: nn.Module, digits: Splits) -> Evaluation:
-    return evaluate(network, digits[2], "cross_entropy", batch_size=100, validation=digits[1])
+    return evaluate(network, digits[2], "cross_entropy", batch_size=100, temperature=0.7)
 
 
 def test_figures_are_those_of_scikit_learn(result: Evaluation, network: nn.Module, digits: Splits) -> None:
@@ -106,43 +106,28 @@ def test_the_interval_is_around_the_accuracy(result: Evaluation) -> None:
     assert (scores.accuracy_low, scores.accuracy_high) == (round(low, 6), round(high, 6))
 
 
-def test_the_temperature_is_fitted_on_the_validation_split(
-    result: Evaluation, network: nn.Module, digits: Splits
-) -> None:
-    _, validation, test = digits
+def test_probabilities_are_scaled_by_the_temperature(result: Evaluation, network: nn.Module, digits: Splits) -> None:
+    test = digits[2]
     with torch.no_grad():
-        assert result.temperature == pytest.approx(fit_temperature(network(validation.images), validation.labels))
-        logits = network(test.images).double()
-    assert result.temperature is not None
-    assert result.temperature != pytest.approx(1, abs=0.05)
-    scaled = calibration((logits / result.temperature).softmax(dim=1), test.labels)
-    assert result.scaled is not None
-    assert (result.scaled.ece, result.scaled.brier) == pytest.approx((scaled.ece, scaled.brier), abs=1e-4)
-    assert result.scaled != result.calibration
-
-
-def test_the_temperature_does_not_look_at_the_test_split(
-    result: Evaluation, network: nn.Module, digits: Splits
-) -> None:
-    _, validation, test = digits
-    wrong = replace(test, images=test.images.flip(0) * 3, labels=(test.labels + 1) % 10)
-    assert evaluate(network, wrong, "cross_entropy", 100, validation).temperature == result.temperature
-    mislabelled = replace(validation, labels=(validation.labels + 1) % 10)
-    assert evaluate(network, test, "cross_entropy", 100, mislabelled).temperature != result.temperature
-
-
-def test_without_a_validation_split_or_with_mse_there_is_no_temperature(network: nn.Module, digits: Splits) -> None:
-    _, validation, test = digits
-    none = replace(
-        validation, images=validation.images[:0], labels=validation.labels[:0], indices=validation.indices[:0]
-    )
-    for found in (
-        evaluate(network, test, "cross_entropy", 100),
-        evaluate(network, test, "cross_entropy", 100, none),
-        evaluate(network, test, "mse", 100, validation),
+        logits = network(test.images)
+    torch.testing.assert_close(result.probabilities, (logits / 0.7).softmax(dim=1))
+    scores = scored(result)
+    for found, scale in (
+        ((scores.ece, scores.brier), 0.7),
+        ((scores.ece_unscaled, scores.brier_unscaled), 1.0),
     ):
+        expected = calibration((logits / scale).softmax(dim=1).numpy(), test.labels.numpy())
+        assert found == pytest.approx((expected.ece, expected.brier), abs=1e-5)
+    assert scores.temperature == 0.7
+    plain = evaluate(network, test, "cross_entropy", 100)
+    assert (result.loss, result.confusion, result.accuracy) == (plain.loss, plain.confusion, plain.accuracy)
+
+
+def test_without_a_temperature_nothing_is_unscaled(network: nn.Module, digits: Splits) -> None:
+    for loss in ("cross_entropy", "mse"):
+        found = evaluate(network, digits[2], loss, 100)
         scores = scored(found)
-        assert (scores.temperature, scores.ece_scaled, scores.brier_scaled) == (None, None, None)
+        assert (scores.temperature, scores.ece_unscaled, scores.brier_unscaled) == (None, None, None)
         assert 0 < found.calibration.ece < 1
 
 
@@ -259,7 +244,7 @@ def test_every_model_can_be_measured(name: str, digits: Splits) -> None:
     block, test = load(ROOT / "params.yaml").models[name], digits[2]
     some = replace(test, images=test.images[:8], labels=test.labels[:8], indices=test.indices[:8])
     model = models.build(block.architecture, test.image_shape, 10, block.arguments)
-    found = evaluate(model, some, "cross_entropy", 8, digits[1])
+    found = evaluate(model, some, "cross_entropy", 8)
     assert found.multiply_adds > found.parameters / 2
     assert len(robust(model, some, 8).rows()) == 1 + 3 * len(CORRUPTIONS)
 

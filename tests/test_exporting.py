@@ -39,7 +39,7 @@ def saved(
             assert module.running_var is not None
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
-    models.save(path, model, ModelMetadata(architecture, arguments, (1, 32, 32), INPUTS, loss))
+    models.save(path, model, ModelMetadata(architecture, arguments, (1, 32, 32), INPUTS, loss, 0.6))
     return path
 
 

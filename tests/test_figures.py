@@ -143,7 +143,7 @@ def test_bars_show_what_is_missing_to_full_recall_and_precision() -> None:
 
 def measured(**changes: Any) -> Scores:
     bins = (Bin(0.4, 0.5, 4, 0.45, 0.25), Bin(0.9, 1.0, 96, 0.95, 1.0))
-    known = {field.name: 0.5 for field in fields(Scores)} | {"ece": 0.056, "temperature": 0.8, "ece_scaled": 0.01}
+    known = {field.name: 0.5 for field in fields(Scores)} | {"ece": 0.056, "temperature": 0.8, "ece_unscaled": 0.08}
     return Scores(**{**known, "reliability": bins, **changes})
 
 
@@ -161,9 +161,9 @@ def test_reliability_shows_accuracy_against_confidence() -> None:
     assert [text.get_text() for text in counts.texts] == ["4", "96"]
     assert shares.get_title() == (
         "Average confidence 93.0%, accuracy 97.0%: underconfident\n"
-        "expected calibration error 5.60%; with temperature 0.80 it is 1.00%"
+        "expected calibration error 5.60% with temperature 0.80; without, 8.00%"
     )
-    for absent in ("temperature", "ece_scaled"):
+    for absent in ("temperature", "ece_unscaled"):
         assert "temperature" not in figures.reliability(measured(**{absent: None})).axes[0].get_title()
 
 

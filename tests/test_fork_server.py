@@ -57,9 +57,10 @@ def started(command: list[str], address: dict[str, str], folder: Path, **environ
 
 
 REPORT = """
-import os
+import os, tempfile, time
 print(os.getcwd(), os.environ["OWN"], "MNISTFLOW_FORK_SERVER" in os.environ, *sys.argv[1:])
-print("torch" in sys.modules, os.getpid())
+print(tempfile.gettempdir(), time.tzname[0])
+print("torch._dynamo" in sys.modules, os.getpid())
 """
 
 
@@ -67,10 +68,11 @@ def test_a_forked_script_runs_as_if_started_directly(address: dict[str, str], tm
     command = [*script(tmp_path, REPORT), "one", "two"]
     imported, deadline = "False", time.monotonic() + 60
     while imported == "False" and time.monotonic() < deadline:  # a script that comes early does not wait for all
-        process = started(command, address, tmp_path, OWN="mine")
+        process = started(command, address, tmp_path, OWN="mine", TMPDIR=str(tmp_path), TZ="XYZ-1")
         output, _ = process.communicate(timeout=60)
-        first, second = output.splitlines()
+        first, of_environment, second = output.splitlines()
         assert first == f"{tmp_path} mine False one two"
+        assert of_environment == f"{tmp_path} XYZ"
         imported, pid = second.split()
         assert int(pid) != process.pid
         assert process.returncode == 0
@@ -220,7 +222,7 @@ def test_a_process_that_is_killed_takes_its_scripts_along_and_later_ones_start_b
         again = started(script(tmp_path, REPORT), own, tmp_path, OWN="mine")
         output, _ = again.communicate(timeout=60)
         assert again.returncode == 0
-        assert output.splitlines()[1] == f"False {again.pid}"
+        assert output.splitlines()[-1] == f"False {again.pid}"
 
 
 FIRST = "stage.start_fork_server()\n"

@@ -105,15 +105,17 @@ def test_what_is_counted_is_right() -> None:
         picture[4:24, 8 : 8 + width] = 255
     labels = np.array([0, 1, 2, 1])
 
-    def by_ink(images: Pixels) -> NDArray[np.int64]:
+    def by_ink(images: Pixels) -> NDArray[np.float32]:
         ink = (images > 0).sum(axis=(1, 2))
-        return np.where(ink == 0, 0, np.where(ink < 160, 1, 2)).astype(np.int64)
+        classes = np.where(ink == 0, 0, np.where(ink < 160, 1, 2))
+        return np.where(np.arange(3) == classes[:, None], 0.8, 0.1).astype(np.float32)
 
     scored = handwriting.score(handwriting.gather(pictures, labels, read), by_ink)
     assert (scored.pictures, scored.right, scored.unreadable) == (4, 2, 1)
     assert scored.naive == 3
     assert scored.confusions == ((1, 2, 1),)
     assert scored.accuracy == 0.5
+    assert scored.ece == pytest.approx(0.8 - 2 / 3)  # two of the three that can be read are right
     assert scored.interval == pytest.approx((0.1500, 0.8500), abs=1e-4)
 
 
@@ -137,6 +139,7 @@ def test_the_command_scores_the_result_in_this_folder(workspace: Checkout) -> No
     assert 0 <= tree["accuracy_low"] <= tree["accuracy"] <= tree["accuracy_high"] <= 1
     missed = sum(pair["pictures"] for pair in tree["confusions"]) + tree["unreadable"]
     assert missed == round(50 * (1 - tree["accuracy"]))
+    assert 0 <= tree["ece"] <= 1
     assert "without the reader" in workspace.mnistflow("evaluate", "--on", "digits-uci", "--images", "5")
     assert "dvc repro" in workspace.mnistflow("evaluate", "--on", "photographs", status=1)
     (workspace.folder / "models" / "model.safetensors").rename(workspace.folder / "metrics" / "own.safetensors")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def test_every_model_takes_the_shape_of_the_data(name: str, shape: models.ImageS
 def test_every_model_comes_back_from_its_file_alone(name: str, tmp_path: Path) -> None:
     block, path = BLOCKS[name], tmp_path / "model.safetensors"
     model = models.build(block.architecture, (1, 28, 28), 3, block.arguments)
-    metadata = ModelMetadata(block.architecture, block.arguments, (1, 28, 28), INPUTS, "cross_entropy")
+    metadata = ModelMetadata(block.architecture, block.arguments, (1, 28, 28), INPUTS, "cross_entropy", 1 / 3)
     models.save(path, model, metadata)
     again, found = models.load(path)
     assert found == metadata
@@ -225,6 +225,8 @@ def test_weights_that_are_not_those_of_the_network_they_name_are_refused(tmp_pat
         replace(metadata, arguments={"hidden": [9]}),
         replace(metadata, arguments={"hiden": [8]}),
         replace(metadata, image_shape=(1, 14, 14)),
+        replace(metadata, temperature=0.0),
+        replace(metadata, temperature=-1.0),
     ):
         models.save(path, model, wrong)
         with pytest.raises(ValueError, match=r"model\.safetensors does not match its metadata"):
@@ -232,6 +234,16 @@ def test_weights_that_are_not_those_of_the_network_they_name_are_refused(tmp_pat
     write_tensors(path, model.state_dict(), {})
     with pytest.raises(ValueError, match="does not match its metadata"):
         models.load(path)
+
+
+def test_weights_from_before_probabilities_were_scaled_can_be_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    model = models.build("mlp", (1, 28, 28), 3, {"hidden": [8]})
+    metadata = ModelMetadata("mlp", {"hidden": [8]}, (1, 28, 28), INPUTS, "cross_entropy")
+    written = asdict(metadata)
+    del written["temperature"]
+    write_tensors(path, model.state_dict(), {"model": written})
+    assert models.load(path)[1] == metadata
 
 
 def test_training_can_start_from_weights_of_the_same_sizes(tmp_path: Path) -> None:

@@ -208,9 +208,9 @@ def test_images_of_mnist_pass_nearly_as_they_are(
     images, labels = mnist_test
     through = np.stack([read(image, several=False).digits[0].image for image in images])
     assert (np.abs(through.astype(int) - images).max(axis=(1, 2)) <= 8).mean() > 0.95
-    plain = (reads_digits(images) == labels).mean()
+    plain = (reads_digits(images).argmax(axis=1) == labels).mean()
     assert plain > 0.97
-    assert (reads_digits(through) == labels).mean() >= plain - 0.001
+    assert (reads_digits(through).argmax(axis=1) == labels).mean() >= plain - 0.001
 
 
 def test_ink_may_be_dark_or_light(mnist_test: tuple[Pixels, NDArray[np.int64]]) -> None:
@@ -295,7 +295,7 @@ def test_a_postcode_is_read_from_left_to_right(
         assert [box.left for box in boxes] == sorted(box.left for box in boxes)
         if len(boxes) == 5:
             assert all(abs(box.left + box.width / 2 - 55 - 78 * i) < 20 for i, box in enumerate(boxes))
-            found = reads_digits(np.stack([digit.image for digit in reading.digits]))
+            found = reads_digits(np.stack([digit.image for digit in reading.digits])).argmax(axis=1)
             right.append((found == labels[start : start + 5]).mean())
         else:
             right.append(0.0)

@@ -54,8 +54,8 @@ def made(folder: Path, classes: tuple[str, ...] = AWKWARD, **changes: Any) -> Pa
         "loss": 0.5,
         "images": 10 * count,
         "temperature": 1.25,
-        "ece_scaled": 0.01,
-        "brier_scaled": 0.3,
+        "ece_unscaled": 0.01,
+        "brier_unscaled": 0.3,
         "parameters": 61706,
         "multiply_adds": 416520,
         "classes": named,
@@ -173,7 +173,7 @@ def test_the_page_says_what_the_files_say(folder: Path, browser: Browser) -> Non
         f"{AWKWARD[0]} 10 80.00 % 90.00 % 85.00 %",
         f"{AWKWARD[0]} {AWKWARD[1]} 2 20.0 %",
         "On average, it assigns its prediction a probability of 90.0 % and is right in 80.0 % of cases",
-        "At a temperature of 1.250, fitted on the validation images, these are 1.00 % and 0.3000.",
+        "temperature of 1.250, fitted on the validation images; without that, these would be 1.00 % and 0.3000.",
         "noise 70.0 % 60.0 %",
         "No commit: this folder is not a git repository.",
         "MLflow run 0123abcd, lenet5 · <i>default, DVC experiment second.",
@@ -187,7 +187,7 @@ def test_the_page_says_what_the_files_say(folder: Path, browser: Browser) -> Non
 
 
 def test_missing_measurements_runs_and_locks_are_reported(folder: Path, browser: Browser) -> None:
-    nothing: dict[str, Any] = dict.fromkeys(("temperature", "ece_scaled", "brier_scaled", "robust_accuracy"))
+    nothing: dict[str, Any] = dict.fromkeys(("temperature", "ece_unscaled", "brier_unscaled", "robust_accuracy"))
     paths = made(folder, **nothing)
     write_csv(paths.robustness, [{"corruption": "none", "strength": 0, "amount": 0, "accuracy": 0.8}])
     paths.weights.write_bytes(b"others")

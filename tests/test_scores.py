@@ -17,7 +17,7 @@ def document() -> dict[str, Any]:
     return {
         **numbers,
         "images": 4,
-        "ece_scaled": None,
+        "ece_unscaled": None,
         "classes": [{"class": name, "precision": 0.5, "recall": 1.0, "f1": 0.75, "images": 2} for name in "ab"],
         "confusion": [[1, 1], [0, 2]],
         "reliability": [{"low": 0.8, "high": 1.0, "images": 4, "confidence": 0.9, "accuracy": 0.75}],
@@ -33,7 +33,7 @@ def written(path: Path, tree: object) -> Path:
 
 def test_scores_are_what_the_file_holds(tmp_path: Path) -> None:
     scores = read_scores(written(tmp_path / "evaluate.json", document()))
-    assert (scores.accuracy, scores.images, scores.ece_scaled) == (0.5, 4, None)
+    assert (scores.accuracy, scores.images, scores.ece_unscaled) == (0.5, 4, None)
     assert scores.classes == (ClassScores("a", 0.5, 1.0, 0.75, 2), ClassScores("b", 0.5, 1.0, 0.75, 2))
     assert scores.confusion == ((1, 1), (0, 2))
     assert scores.reliability == (Bin(0.8, 1.0, 4, 0.9, 0.75),)

@@ -98,7 +98,7 @@ def test_a_result_is_one_run_that_holds_everything(finished: Checkout, run: tupl
     test, train = read_json(paths.test_metrics), read_json(paths.train_metrics)
     assert found["metrics"]["test_accuracy"] == [(0, test["accuracy"])]
     assert found["metrics"]["test_loss"] == [(0, test["loss"])]
-    for name in ("accuracy_low", "accuracy_high", "top2_accuracy", "ece", "brier", "ece_scaled", "robust_accuracy"):
+    for name in ("accuracy_low", "accuracy_high", "top2_accuracy", "ece", "brier", "ece_unscaled", "robust_accuracy"):
         assert found["metrics"][f"test_{name}"] == [(0, test[name])]
     for name in ("temperature", "multiply_adds"):
         assert found["metrics"][name] == [(0, test[name])]

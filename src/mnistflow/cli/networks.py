@@ -34,7 +34,7 @@ def evaluate(on: str, model: str | Path | None, images: int | None, as_json: boo
     pictures, labels = handwriting.load_test_set(on, Paths.load().raw / "mnist", images)
     bar = tqdm(pictures, desc=on, total=len(labels), unit="picture", disable=None, leave=False)
     gathered = handwriting.gather(bar, labels, lambda grey: predictor.read(grey, several=False), identity.image_size[0])
-    score = handwriting.score(gathered, lambda batch: predictor.probabilities(batch).argmax(axis=1))
+    score = handwriting.score(gathered, predictor.probabilities)
     low, high = score.interval
     if as_json:
         tree = {
@@ -48,6 +48,7 @@ def evaluate(on: str, model: str | Path | None, images: int | None, as_json: boo
             "accuracy_high": round(high, 6),
             "naive_accuracy": score.naive / score.pictures,
             "unreadable": score.unreadable,
+            "ece": None if score.ece is None else round(score.ece, 6),
             "confusions": [{"label": a, "prediction": b, "pictures": times} for a, b, times in score.confusions],
         }
         print(json_text(tree, indent=2))
@@ -57,6 +58,7 @@ def evaluate(on: str, model: str | Path | None, images: int | None, as_json: boo
         "accuracy": f"{score.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})",
         "without the reader": f"{score.naive / score.pictures:.2%}, pictures only scaled (and inverted if light)",
         "no digit found": f"{score.unreadable:,} pictures, counted as wrong",
+        "calibration error": "none" if score.ece is None else f"{score.ece:.2%}, of pictures with a digit found",
         "worst confusions": ", ".join(f"{a} as {b}: {times}" for a, b, times in score.confusions[:5]) or "none",
     }
     for name, text in lines.items():

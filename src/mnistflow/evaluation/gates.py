@@ -69,7 +69,7 @@ def judge(gates: Mapping[str, float | None], scores: Scores, leakage: float) -> 
         if value is None:
             raise ValueError(
                 f"evaluate.gates.{gate}: {figure} was not measured for this result; set the gate to null, "
-                "or measure it: evaluate.robustness for robust_accuracy, a validation split for scaled metrics"
+                "or measure it: evaluate.robustness for robust_accuracy"
             )
         verdicts.append(Verdict(gate, float(value), limit))
     return verdicts

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from mnistflow.core.tensors import Split
-from mnistflow.evaluation.calibration import Calibration, calibration, fit_temperature
+from mnistflow.evaluation.calibration import Calibration, calibration
 from mnistflow.evaluation.corruptions import CORRUPTIONS, corrupted
 from mnistflow.evaluation.scores import Bin, ClassScores, Corrupted, Scores, class_scores, wilson
 from mnistflow.models import parameter_count
@@ -43,9 +43,9 @@ class Evaluation:
     accuracy: float  # 0 to 1
     interval: tuple[float, float]  # of the accuracy, 95 %
     top2_accuracy: float  # the label is one of the two classes that the network finds likeliest
-    calibration: Calibration
-    temperature: float | None  # fitted on the validation split; None: there is none, or the loss is mse
-    scaled: Calibration | None  # at that temperature
+    calibration: Calibration  # of the probabilities
+    temperature: float | None  # that they are scaled by; None: they are not
+    unscaled: Calibration | None  # what it would be without that
     parameters: int
     multiply_adds: int  # for one image
     classes: tuple[ClassScores, ...]  # by label
@@ -61,7 +61,7 @@ class Evaluation:
             shift_accuracies: on images moved by 1, 2, ... pixels.
             device: the kind of device that computed it.
         """
-        figures, scaled = self.classes, self.scaled
+        figures, unscaled = self.classes, self.unscaled
         return Scores(
             accuracy=self.accuracy,
             accuracy_low=round(self.interval[0], 6),
@@ -74,8 +74,8 @@ class Evaluation:
             ece=round(self.calibration.ece, 6),
             brier=round(self.calibration.brier, 6),
             temperature=None if self.temperature is None else round(self.temperature, 6),
-            ece_scaled=None if scaled is None else round(scaled.ece, 6),
-            brier_scaled=None if scaled is None else round(scaled.brier, 6),
+            ece_unscaled=None if unscaled is None else round(unscaled.ece, 6),
+            brier_unscaled=None if unscaled is None else round(unscaled.brier, 6),
             parameters=self.parameters,
             multiply_adds=self.multiply_adds,
             images=sum(figure.images for figure in figures),
@@ -127,7 +127,7 @@ class Speed:
 
 
 def evaluate(
-    model: nn.Module, split: Split, loss: LossName, batch_size: int, validation: Split | None = None
+    model: nn.Module, split: Split, loss: LossName, batch_size: int, temperature: float | None = None
 ) -> Evaluation:
     """Run a network over a split and count.
 
@@ -136,19 +136,15 @@ def evaluate(
         split: with at least one image.
         loss: the one the network was trained with.
         batch_size: images at once.
-        validation: that the temperature is fitted on; None, or one without images: it is not.
+        temperature: of its probabilities, see :func:`mnistflow.models.losses.probabilities`.
     """
     logits = logits_of(model, split.images, batch_size)
     mean_loss = float(make_loss(loss)(logits, split.labels.to(logits.device)))
-    chances = probabilities(logits, loss).cpu()
+    chances, unscaled = (probabilities(logits, loss, scale).cpu() for scale in (temperature, None))
     labels, logits = split.labels.cpu(), logits.cpu()
     predictions = logits.argmax(dim=1)
     likeliest = logits.topk(min(2, logits.shape[1]), dim=1).indices  # (N, 2)
     right = int((predictions == labels).sum())
-    temperature = None
-    if validation is not None and len(validation) and loss == "cross_entropy":
-        held_out = logits_of(model, validation.images, batch_size)
-        temperature = fit_temperature(held_out.cpu(), validation.labels.cpu())
     names = split.inputs.classes
     confusion = confusion_counts(labels, predictions, len(names)).tolist()
     return Evaluation(
@@ -156,9 +152,9 @@ def evaluate(
         accuracy=right / len(split),
         interval=wilson(right, len(split)),
         top2_accuracy=int((likeliest == labels[:, None]).sum()) / len(split),
-        calibration=calibration(chances, labels),
+        calibration=calibration(chances.numpy(), labels.numpy()),
         temperature=temperature,
-        scaled=None if temperature is None else calibration((logits.double() / temperature).softmax(dim=1), labels),
+        unscaled=None if temperature is None else calibration(unscaled.numpy(), labels.numpy()),
         parameters=parameter_count(model),
         multiply_adds=multiply_adds(model, split.images[:1]),
         classes=class_scores(names, confusion),

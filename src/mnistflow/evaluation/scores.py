@@ -92,14 +92,12 @@ class Scores:
     macro_precision: Annotated[float, metric("precision, mean over classes", better="higher", is_shown=False)]
     macro_recall: Annotated[float, metric("recall, mean over classes", better="higher", is_shown=False)]
     macro_f1: Annotated[float, metric("F1, mean over classes", "{:.4f}", better="higher")]
-    # Expected calibration error; scaled: at the temperature that fits the validation split.
-    ece: Annotated[float, metric("calibration error", "{:.4f}", better="lower")]
+    # Of the probabilities that are shown and served; unscaled: without the temperature that they are scaled by.
+    ece: Annotated[float, metric("calibration error", "{:.4f}", better="lower")]  # expected calibration error
     brier: Annotated[float, metric("Brier score", "{:.4f}", better="lower", most=2.0, is_shown=False)]
     temperature: Annotated[float | None, metric("temperature", "{:.3f}", most=None, name="temperature", is_shown=False)]
-    ece_scaled: Annotated[float | None, metric("calibration error, scaled", "{:.4f}", better="lower", is_shown=False)]
-    brier_scaled: Annotated[
-        float | None, metric("Brier score, scaled", "{:.4f}", better="lower", most=2.0, is_shown=False)
-    ]
+    ece_unscaled: Annotated[float | None, metric("calibration error, unscaled", "{:.4f}", is_shown=False)] = None
+    brier_unscaled: Annotated[float | None, metric("Brier score, unscaled", "{:.4f}", is_shown=False)] = None
     parameters: Annotated[int, metric("parameters", "{:,.0f}", most=None, name="parameters")]
     multiply_adds: Annotated[int, metric("multiply-adds per image", "{:,.0f}", most=None, name="multiply_adds")]
     images: int

@@ -26,6 +26,6 @@ def accuracies(weights: Iterable[str]) -> dict[str, dict[str, float]]:
         network = formats.eager(cache.path_in_cache(weight))
         read[weight] = {}
         for name, images in gathered.items():
-            score = handwriting.score(images, lambda batch: network(batch).argmax(axis=1))  # noqa: B023
+            score = handwriting.score(images, network)
             read[weight] |= {name: score.accuracy, f"{name}, scaled alone": score.naive / score.pictures}
     return read

@@ -23,7 +23,8 @@ class Recogniser(nn.Module):
         self.model = model.eval()
         self.inputs = metadata.inputs
         self.loss = metadata.loss
+        self.temperature = metadata.temperature
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, H, W) uint8, 0 is background, to (N, classes) float32 whose rows sum to 1."""
-        return probabilities(self.model(self.inputs.normalise(images)), self.loss)
+        return probabilities(self.model(self.inputs.normalise(images)), self.loss, self.temperature)

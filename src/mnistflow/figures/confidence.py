@@ -72,6 +72,6 @@ def _said(scores: Scores) -> str:
         f"Average confidence {sure:.1%}, accuracy {right:.1%}: {way}",
         f"expected calibration error {scores.ece:.2%}",
     ]
-    if scores.temperature is not None and scores.ece_scaled is not None:
-        lines[1] += f"; with temperature {scores.temperature:.2f} it is {scores.ece_scaled:.2%}"
+    if scores.temperature is not None and scores.ece_unscaled is not None:
+        lines[1] += f" with temperature {scores.temperature:.2f}; without, {scores.ece_unscaled:.2%}"
     return "\n".join(lines)

@@ -36,7 +36,14 @@ MAPS, UNITS, STRIP, CHANCES, ROWS = 16, 40, 1024, 20, 30  # maps, weights of uni
 SHOWN = 160  # weights of units in the figure `weights`
 
 
-def inside(model: nn.Module, image: Tensor, label: int, classes: Sequence[str], loss: LossName) -> Figure:
+def inside(
+    model: nn.Module,
+    image: Tensor,
+    label: int,
+    classes: Sequence[str],
+    loss: LossName,
+    temperature: float | None = None,
+) -> Figure:
     """An image on its way through a network: what the first layer looks for, what each layer gives, the probabilities.
 
     Args:
@@ -45,6 +52,7 @@ def inside(model: nn.Module, image: Tensor, label: int, classes: Sequence[str], 
         label: its class.
         classes: their names.
         loss: the one the network was trained with.
+        temperature: of its probabilities.
     """
     classes = shortened(classes)
     layers = layer_outputs(model, image[None])
@@ -67,7 +75,7 @@ def inside(model: nn.Module, image: Tensor, label: int, classes: Sequence[str], 
         if len(rows) > ROWS:
             axes.text(0, top, f"and {len(rows) - ROWS} more layers", fontsize=9, va="top")
             top += 0.4
-        top = _bars(axes, top, probabilities(logits, loss)[0], label, classes)
+        top = _bars(axes, top, probabilities(logits, loss, temperature)[0], label, classes)
         set_page_size(figure, WIDTH, top)
         return figure
 

@@ -5,6 +5,7 @@ An architecture is a file in `architectures`. Imports `core` alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -41,6 +42,9 @@ class ModelMetadata:
     image_shape: ImageShape
     inputs: Inputs
     loss: LossName  # it decides how outputs become probabilities
+    temperature: float | None = (
+        None  # that logits are divided by, so that probabilities are calibrated; None: they stay
+    )
 
 
 def build(architecture: str, image_shape: ImageShape, classes: int, arguments: Mapping[str, object]) -> nn.Module:
@@ -79,7 +83,9 @@ def load(path: Path) -> tuple[nn.Module, ModelMetadata]:
         written = dict(header["model"])  # type: ignore[call-overload]
         written["inputs"] = Inputs.from_metadata(written["inputs"])
         written["image_shape"] = tuple(written["image_shape"])
-        metadata = ModelMetadata(**{field.name: written[field.name] for field in fields(ModelMetadata)})
+        metadata = ModelMetadata(
+            **{field.name: written[field.name] for field in fields(ModelMetadata) if field.name in written}
+        )
         _refuse_other_sizes(metadata, tensors)
         model = build(metadata.architecture, metadata.image_shape, len(metadata.inputs.classes), metadata.arguments)
         model.load_state_dict(tensors)
@@ -96,6 +102,8 @@ def _refuse_other_sizes(metadata: ModelMetadata, tensors: Mapping[str, Tensor]) 
     Raises:
         ValueError: they have other sizes, or the images would be too large to be real.
     """
+    if metadata.temperature is not None and not 0 < metadata.temperature < math.inf:
+        raise ValueError(f"the temperature must be above 0, not {metadata.temperature}")
     if not all(0 < side <= MAX_SIDE for side in metadata.image_shape):
         raise ValueError(f"images of {'x'.join(map(str, metadata.image_shape))}; a side may have at most {MAX_SIDE}")
     with torch.device("meta"):

@@ -35,7 +35,7 @@ def make_loss(name: LossName, *, label_smoothing: float = 0.0) -> Loss:
             return lambda logits, labels: F.mse_loss(logits, F.one_hot(labels, logits.shape[1]).to(logits.dtype))
 
 
-def probabilities(logits: Tensor, loss: LossName) -> Tensor:
+def probabilities(logits: Tensor, loss: LossName, temperature: float | None = None) -> Tensor:
     """What a network's outputs say of each class, as numbers from 0 to 1 that sum to 1.
 
     Args:
@@ -43,13 +43,14 @@ def probabilities(logits: Tensor, loss: LossName) -> Tensor:
         loss: the one the network was trained with. After ``cross_entropy`` the softmax; after ``mse`` the outputs
             are aimed at 0 and 1 themselves, so they are clipped to that range and divided by their sum (all classes
             alike where none is above 0).
+        temperature: that logits are divided by before the softmax (Guo et al. 2017); None: they stay as they are.
 
     Returns:
         (N, classes) float32.
     """
     match loss:
         case "cross_entropy":
-            return logits.softmax(dim=1)
+            return (logits if temperature is None else logits / temperature).softmax(dim=1)
         case "mse":
             clipped = logits.clamp(0, 1)
             total = clipped.sum(dim=1, keepdim=True)

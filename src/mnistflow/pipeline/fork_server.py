@@ -26,6 +26,8 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -266,6 +268,8 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str], files: 
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    tempfile.tempdir = None  # what was read of the environment before
+    time.tzset()
     sys.argv = arguments
     sys.path[0] = str(Path(arguments[0]).resolve().parent)
     package = __name__.partition(".")[0] if __name__ != "__main__" else "mnistflow"

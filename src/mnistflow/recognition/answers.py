@@ -62,13 +62,12 @@ class Answer:
         name = f"{self.file:<{width}}"
         if self.probability is None:
             return f"{name}  no digit found"
-        text = f"{name}  {self.text}  {self.probability:.1%}"
+        text = f"{name}  {self.text}  {_percent(self.probability)}"
         if len(self.digits) == 1:
             return f"{text}   then {_listed(self.digits[0].runners_up)}"
         number, least = min(enumerate(self.digits, start=1), key=lambda digit: digit[1].probability)
-        return f"{text}   least sure: number {number}, {least.label} {least.probability:.1%}, then " + _listed(
-            least.runners_up
-        )
+        sure = _percent(least.probability)
+        return f"{text}   least sure: number {number}, {least.label} {sure}, then {_listed(least.runners_up)}"
 
     def tree(self, predictor: Predictor) -> dict[str, object]:
         """For programs: what JSON has a form for, with the model that answered."""
@@ -92,7 +91,14 @@ class Answer:
 
 
 def _listed(guesses: Sequence[Guess]) -> str:
-    return ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in guesses)
+    return ", ".join(f"{guess.label} {_percent(guess.probability)}" for guess in guesses)
+
+
+def _percent(probability: float) -> str:
+    """A probability for people: neither certain nor impossible where it is not."""
+    if 0.9995 <= probability < 1:
+        return ">99.9%"
+    return "<0.1%" if 0 < probability < 0.0005 else f"{probability:.1%}"
 
 
 def answer(predictor: Predictor, name: str, here: Path, several: bool) -> tuple[Answer, Reading]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mnistflow.core.files import sha256
 from mnistflow.data.datasets import digits, idx, mnist
+from mnistflow.evaluation.calibration import calibration
 from mnistflow.evaluation.scores import wilson
 from mnistflow.recognition.reader import Reading
 
@@ -160,6 +161,7 @@ class Score:
     right: int
     unreadable: int  # nothing was found in them; they count as wrong
     naive: int  # right without the reader, the pictures being scaled and no more
+    ece: float | None  # expected calibration error of the probabilities; None where nothing was found in any picture
     confusions: tuple[tuple[int, int, int], ...]  # label, what it was read as, and how often; the most frequent first
 
     @property
@@ -209,15 +211,16 @@ def gather(
     return Gathered(labels, images, readable, plain)
 
 
-def score(gathered: Gathered, classes_of: Callable[[NDArray[np.uint8]], NDArray[np.int64]]) -> Score:
+def score(gathered: Gathered, probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> Score:
     """Hold what a network says of pictures against what was meant.
 
     Args:
         gathered: the pictures.
-        classes_of: a network: (M, size, size), 0 being background, to (M,).
+        probabilities: a network: (M, size, size), 0 being background, to (M, 10).
     """
     labels, readable = gathered.labels, gathered.found
-    predictions = classes_of(gathered.images)
+    chances = probabilities(gathered.images)
+    predictions = chances.argmax(axis=1)
     wrong = Counter(
         (int(label), int(prediction))
         for label, prediction in zip(labels[readable], predictions[readable], strict=True)
@@ -227,7 +230,8 @@ def score(gathered: Gathered, classes_of: Callable[[NDArray[np.uint8]], NDArray[
         pictures=len(labels),
         right=int((readable & (predictions == labels)).sum()),
         unreadable=int((~readable).sum()),
-        naive=int((classes_of(gathered.plain) == labels).sum()),
+        naive=int((probabilities(gathered.plain).argmax(axis=1) == labels).sum()),
+        ece=calibration(chances[readable], labels[readable]).ece if readable.any() else None,
         confusions=tuple((*pair, times) for pair, times in sorted(wrong.items(), key=lambda each: (-each[1], each[0]))),
     )
 

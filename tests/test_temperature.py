@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import Splits
+from torch import Tensor, nn
+
+from mnistflow import models
+from mnistflow.models.inference import logits_of
+from mnistflow.training.temperature import calibrated, fit_temperature
+
+
+def drawn(count: int) -> tuple[Tensor, Tensor]:
+    """Logits, and labels that are drawn by the probabilities they stand for."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(count, 6, generator=generator)
+    return logits, torch.multinomial(logits.softmax(dim=1), 1, generator=generator).squeeze(1)
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 3.0])
+def test_the_temperature_is_the_factor_that_logits_were_multiplied_by(factor: float) -> None:
+    logits, labels = drawn(20_000)
+    assert fit_temperature(logits * factor, labels) == pytest.approx(factor, rel=0.03)
+
+
+def test_no_other_temperature_has_a_lower_loss() -> None:
+    logits, labels = drawn(300)
+    logits = 2.5 * logits
+
+    def loss(temperature: float) -> float:
+        return float(nn.functional.cross_entropy(logits.double() / temperature, labels))
+
+    best = fit_temperature(logits, labels)
+    assert loss(best) < min(loss(1.0), loss(best * 0.99), loss(best * 1.01))
+
+
+def test_the_temperature_stays_in_its_range_where_none_is_best() -> None:
+    logits = 5 * torch.eye(3)
+    assert fit_temperature(logits, torch.tensor([0, 1, 2])) == pytest.approx(1 / 20)
+    assert fit_temperature(logits, torch.tensor([1, 2, 0])) == pytest.approx(20)
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return models.build("mlp", (1, 28, 28), 10, {"hidden": [32]})
+
+
+def test_the_temperature_of_a_network_is_fitted_on_validation_images(network: nn.Module, digits: Splits) -> None:
+    _, validation, _ = digits
+    expected = fit_temperature(logits_of(network, validation.images, 50), validation.labels)
+    assert calibrated(network, validation, "cross_entropy") == pytest.approx(expected)
+    mislabelled = replace(validation, labels=(validation.labels + 1) % 10)
+    assert calibrated(network, mislabelled, "cross_entropy") != pytest.approx(expected)
+
+
+def test_without_validation_images_or_with_mse_there_is_no_temperature(network: nn.Module, digits: Splits) -> None:
+    _, validation, _ = digits
+    none = replace(
+        validation, images=validation.images[:0], labels=validation.labels[:0], indices=validation.indices[:0]
+    )
+    assert calibrated(network, none, "cross_entropy") is None
+    assert calibrated(network, validation, "mse") is None
