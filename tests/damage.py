@@ -242,7 +242,6 @@ def damages(paths: Paths, checkpoint: Path) -> Iterator[tuple[Kind, Path, Damage
     yield from those("train", paths.train_split, {**ANY, **SPLIT})
     yield from those("train", paths.validation_split, {what: ANY[what] for what in ("truncated", "one bit flipped")})
     yield from those("evaluate", paths.test_split, {**ANY, **SPLIT})
-    yield from those("evaluate", paths.validation_split, {what: ANY[what] for what in ("truncated", "one bit flipped")})
     yield from those("evaluate", paths.weights, {**ANY, **WEIGHTS})
     table: dict[str, Damage] = {
         "cut within a line": cut_within_a_line,

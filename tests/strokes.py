@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -124,3 +125,25 @@ def _through(points: Points, steps: int = 2) -> Points:
         for a, b, c, d in zip(padded, padded[1:], padded[2:], padded[3:], strict=False)
     ]
     return np.concatenate([*parts, points[-1:]])
+
+
+def rendered(drawing: Drawing, side: int, pen: float, *, light: bool, margin: float) -> NDArray[np.uint8]:
+    """A drawing as a square picture.
+
+    Args:
+        drawing: is scaled to fill the picture but for its margin.
+        side: of the picture, pixels.
+        pen: how wide its strokes are, as a share of the side.
+        light: dark ink on light paper; otherwise light on dark.
+        margin: as a share of the side, at least.
+    """
+    points = np.concatenate(drawing.strokes)
+    low, size = points.min(axis=0), np.ptp(points, axis=0)
+    ink, width = np.zeros((side, side), np.uint8), max(1, round(pen * side))
+    free = side * (1 - 2 * margin) - width
+    scale, sub = free / size.max(), 16  # OpenCV takes places in fractions of a pixel
+    corner = (side - scale * size) / 2
+    for stroke in drawing.strokes:
+        places = np.round(((stroke - low) * scale + corner) * sub).astype(np.int32)
+        cv2.polylines(ink, [places.reshape(-1, 1, 2)], False, 255, width, cv2.LINE_AA, shift=4)
+    return 255 - ink if light else ink

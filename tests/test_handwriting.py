@@ -16,13 +16,13 @@ from torchvision.datasets import MNIST
 
 from mnistflow.figures import reading as figure_of
 from mnistflow.recognition import handwriting, reader
-from mnistflow.recognition.reader import Reading, read
+from mnistflow.recognition.reader import View
 
 Pixels = NDArray[np.uint8]
 
 
-def read_one(grey: Pixels) -> Reading:
-    return read(grey, several=False)
+def as_one_digit(grey: Pixels) -> list[View]:
+    return reader.views(grey, several=False)
 
 
 @pytest.fixture(scope="module")
@@ -90,10 +90,10 @@ def test_naive_scales_and_turns_light_paper_dark(mnist_test: tuple[Pixels, NDArr
 def test_the_reader_makes_the_difference(mnist_test: tuple[Pixels, NDArray[np.int64]], reads_digits: Network) -> None:
     """With a network that was trained for seconds; the real ones read 97 % and 98 %."""
     digits = handwriting.digits_uci()
-    scored = handwriting.score(handwriting.gather(digits.pictures, digits.labels, read_one), reads_digits)
+    scored = handwriting.score(handwriting.gather(digits.pictures, digits.labels, as_one_digit), reads_digits)
     assert scored.accuracy > 0.9
     photographs = handwriting.photographs(mnist_test[0][:300], mnist_test[1][:300])
-    scored = handwriting.score(handwriting.gather(photographs.pictures, photographs.labels, read_one), reads_digits)
+    scored = handwriting.score(handwriting.gather(photographs.pictures, photographs.labels, as_one_digit), reads_digits)
     assert scored.accuracy > 0.92
     assert scored.naive / scored.pictures < 0.5
 
@@ -110,7 +110,7 @@ def test_what_is_counted_is_right() -> None:
         classes = np.where(ink == 0, 0, np.where(ink < 160, 1, 2))
         return np.where(np.arange(3) == classes[:, None], 0.8, 0.1).astype(np.float32)
 
-    scored = handwriting.score(handwriting.gather(pictures, labels, read), by_ink)
+    scored = handwriting.score(handwriting.gather(pictures, labels, as_one_digit), by_ink)
     assert (scored.pictures, scored.right, scored.unreadable) == (4, 2, 1)
     assert scored.naive == 3
     assert scored.confusions == ((1, 2, 1),)

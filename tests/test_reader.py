@@ -6,6 +6,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from strokes import Drawing, drawings, rendered
 
 from mnistflow.recognition import handwriting
 from mnistflow.recognition.decoding import Unreadable, decode
-from mnistflow.recognition.reader import Box, read, resized
+from mnistflow.recognition.reader import Box, likeliest, read, resized, views
 
 Pixels = NDArray[np.uint8]
 
@@ -312,6 +314,48 @@ def test_straight_strokes_that_fill_a_strip_are_no_printed_lines(
     assert len(found) == 4
     for digit, image in zip(found, mnist_test[0], strict=False):
         assert difference(digit.image, image) < 20
+
+
+def test_a_stroke_is_not_taken_for_a_printed_line(reads_digits: Network) -> None:
+    """Each shape of each digit, drawn large with a thin pen, on light and on dark paper, nearly up to the edges."""
+    right = {"alone": 0, "with a network": 0}
+    for number, drawing in enumerate(drawings(8, seed=3)):
+        grey = rendered(drawing, 200 + 5 * number, 0.03, light=number // 40 == 0, margin=0.02)
+        for way, network in (("alone", None), ("with a network", reads_digits)):
+            digits = read(grey, probabilities=network).digits
+            found = reads_digits(np.stack([digit.image for digit in digits])).argmax(axis=1).tolist()
+            right[way] += found == [drawing.digit]
+    assert right["with a network"] >= 76, right
+    assert right["with a network"] > right["alone"]
+
+
+def test_wide_digits_are_not_cut(reads_digits: Network) -> None:
+    """Each shape of a two, a three, a five and a zero, 1.6 to 2.4 times as wide as it was drawn."""
+    wide = [drawing for drawing in drawings(4, seed=1) if drawing.digit in (0, 2, 3, 5)]
+    counts = {"alone": 0, "with a network": 0}
+    for number, drawing in enumerate(wide):
+        stretched = [stroke * [1.6 + 0.8 * number / len(wide), 1] for stroke in drawing.strokes]
+        grey = rendered(Drawing(drawing.digit, stretched), 280, 0.05, light=True, margin=0.1)
+        counts["alone"] += len(read(grey).digits) == 1
+        counts["with a network"] += len(read(grey, probabilities=reads_digits).digits) == 1
+    assert counts["with a network"] >= 15, counts
+    assert counts["with a network"] > counts["alone"]
+
+
+def test_the_view_and_the_cuts_are_those_that_a_network_is_surest_of() -> None:
+    wide = rendered(next(drawings(1, seed=0)), 60, 0.1, light=True, margin=0.1)
+    found = views(np.hstack([wide, np.repeat(wide, 3, axis=1)]))  # a zero, and one that is three times as wide
+    counts = [[len(cut) for cut in cuts] for view in found for cuts in view.parts]
+    assert counts == [[1], [2, 1, 3]]
+
+    def sure_of(least: int) -> Callable[[Pixels], NDArray[np.float32]]:
+        """Of images with at least so many pixels of ink."""
+        return lambda images: np.where((images > 0).sum(axis=(1, 2))[:, None] >= least, [0.9, 0.1], [0.6, 0.4])
+
+    assert len(likeliest(found).digits) == 3, "without a network the first cut counts"
+    assert len(likeliest(found, sure_of(0)).digits) == 2, "0.9 is more than 0.9 times 0.9"
+    empty = views(np.full((40, 40), 255, np.uint8))
+    assert likeliest(empty, sure_of(0)).digits == ()
 
 
 def test_parts_of_one_digit_stay_together_and_digits_that_touch_are_parted() -> None:

@@ -33,7 +33,8 @@ def evaluate(on: str, model: str | Path | None, images: int | None, as_json: boo
         raise ValueError(f"{identity.name} was trained on {identity.dataset}; only readers of digits can be scored")
     pictures, labels = handwriting.load_test_set(on, Paths.load().raw / "mnist", images)
     bar = tqdm(pictures, desc=on, total=len(labels), unit="picture", disable=None, leave=False)
-    gathered = handwriting.gather(bar, labels, lambda grey: predictor.read(grey, several=False), identity.image_size[0])
+    size = identity.image_size[0]
+    gathered = handwriting.gather(bar, labels, lambda grey: predictor.views(grey, several=False), size)
     score = handwriting.score(gathered, predictor.probabilities)
     low, high = score.interval
     if as_json:

@@ -20,7 +20,7 @@ def accuracies(weights: Iterable[str]) -> dict[str, dict[str, float]]:
     for name in handwriting.SETS:
         pictures, labels = handwriting.load_test_set(name, Paths.load().raw / "mnist")
         bar = tqdm(pictures, desc=name, total=len(labels), unit="picture", disable=None, leave=False)
-        gathered[name] = handwriting.gather(bar, labels, lambda grey: reader.read(grey, several=False))
+        gathered[name] = handwriting.gather(bar, labels, lambda grey: reader.views(grey, several=False))
     read: dict[str, dict[str, float]] = {}
     for weight in tqdm(list(weights), desc="networks", unit="network", disable=None, leave=False):
         network = formats.eager(cache.path_in_cache(weight))

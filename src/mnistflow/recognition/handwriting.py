@@ -25,7 +25,7 @@ from mnistflow.core.files import sha256
 from mnistflow.data.datasets import digits, idx, mnist
 from mnistflow.evaluation.calibration import calibration
 from mnistflow.evaluation.scores import wilson
-from mnistflow.recognition.reader import Reading
+from mnistflow.recognition.reader import Probabilities, View
 
 __all__ = [
     "SETS",
@@ -36,6 +36,7 @@ __all__ = [
     "gather",
     "load_test_set",
     "mnist_test",
+    "outlined",
     "photograph",
     "photographs",
     "scale_only",
@@ -121,7 +122,7 @@ def uci_like(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
     """
     made = []
     for image in images:
-        fine = _outlined(image, 8)
+        fine = outlined(image, 8)
         rows, columns = (np.flatnonzero((fine > 0.5).any(axis=axis)) for axis in (1, 0))
         crop = fine[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else fine
         height, width = (max(1, round(side * 32 / max(crop.shape))) for side in crop.shape)
@@ -180,15 +181,15 @@ class Gathered:
     """Pictures of one digit each as networks take them, with the reader and, for comparison, without."""
 
     labels: NDArray[np.int64]  # (N,)
-    images: NDArray[np.uint8]  # (N, size, size), by the reader; 0 is background
-    found: NDArray[np.bool_]  # (N,): the reader found something
+    images: NDArray[np.uint8]  # (M, size, size), by the reader: each view of each picture in which there is ink
+    pictures: NDArray[np.int64]  # (M,): the picture that it is of
     plain: NDArray[np.uint8]  # (N, size, size), scaled and no more
 
 
 def gather(
     pictures: Iterable[NDArray[np.uint8]],
     labels: NDArray[np.int64],
-    read: Callable[[NDArray[np.uint8]], Reading],
+    views: Callable[[NDArray[np.uint8]], Sequence[View]],
     size: int = 28,
 ) -> Gathered:
     """Read pictures of one digit each.
@@ -196,42 +197,45 @@ def gather(
     Args:
         pictures: (H, W) each; one for each label.
         labels: (N,), at least one.
-        read: finds the digit in a picture; of several the one with most ink counts.
+        views: the ways to see a picture as one digit.
         size: height and width of the images.
     """
-    images = np.zeros((len(labels), size, size), np.uint8)
-    plain = np.zeros_like(images)
-    readable = np.zeros(len(labels), bool)
+    images, owners, plain = [], [], np.zeros((len(labels), size, size), np.uint8)
     for place, picture in enumerate(pictures):
         plain[place] = scale_only([picture], size)[0]
-        digits = read(picture).digits
-        if digits:
-            images[place] = max((digit.image for digit in digits), key=lambda image: int(image.sum()))
-            readable[place] = True
-    return Gathered(labels, images, readable, plain)
+        found = [digit.image for view in views(picture) for ((digit,),) in view.parts]
+        images += found
+        owners += [place] * len(found)
+    stacked = np.stack(images) if images else np.zeros((0, size, size), np.uint8)
+    return Gathered(labels, stacked, np.array(owners, np.int64), plain)
 
 
-def score(gathered: Gathered, probabilities: Callable[[NDArray[np.uint8]], NDArray[np.float32]]) -> Score:
+def score(gathered: Gathered, probabilities: Probabilities) -> Score:
     """Hold what a network says of pictures against what was meant.
 
     Args:
         gathered: the pictures.
-        probabilities: a network: (M, size, size), 0 being background, to (M, 10).
+        probabilities: the network, which also decides between the views.
     """
-    labels, readable = gathered.labels, gathered.found
-    chances = probabilities(gathered.images)
+    labels = gathered.labels
+    answers = probabilities(gathered.images)  # (M, 10)
+    best: dict[int, int] = {}  # by the picture: the view of which the network is surest
+    for number in np.argsort(answers.max(axis=1), kind="stable").tolist():
+        best[int(gathered.pictures[number])] = number
+    read = np.array(sorted(best), np.int64)
+    chances = answers[[best[picture] for picture in read.tolist()]]
     predictions = chances.argmax(axis=1)
     wrong = Counter(
         (int(label), int(prediction))
-        for label, prediction in zip(labels[readable], predictions[readable], strict=True)
+        for label, prediction in zip(labels[read], predictions, strict=True)
         if label != prediction
     )
     return Score(
         pictures=len(labels),
-        right=int((readable & (predictions == labels)).sum()),
-        unreadable=int((~readable).sum()),
+        right=int((predictions == labels[read]).sum()),
+        unreadable=len(labels) - len(read),
         naive=int((probabilities(gathered.plain).argmax(axis=1) == labels).sum()),
-        ece=calibration(chances[readable], labels[readable]).ece if readable.any() else None,
+        ece=calibration(chances, labels[read]).ece if len(read) else None,
         confusions=tuple((*pair, times) for pair, times in sorted(wrong.items(), key=lambda each: (-each[1], each[0]))),
     )
 
@@ -281,7 +285,7 @@ def photograph(image: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
     return np.asarray(cv2.imdecode(file, cv2.IMREAD_GRAYSCALE), dtype=np.uint8)
 
 
-def _outlined(image: NDArray[np.uint8], times: int) -> Floats:
+def outlined(image: NDArray[np.uint8], times: int) -> Floats:
     """An image with so many times the pixels a side and smooth outlines: (times H, times W), from 0 to 1."""
     large = cv2.resize(image.astype(np.float32) / 255, None, fx=times, fy=times, interpolation=cv2.INTER_CUBIC)
     return np.asarray(cv2.GaussianBlur(large, (0, 0), times / 3))
@@ -289,7 +293,7 @@ def _outlined(image: NDArray[np.uint8], times: int) -> Floats:
 
 def _written(image: NDArray[np.uint8], height: int, width: int, chance: Generator) -> tuple[Floats, Floats]:
     """How much of the paper is covered by ink, and how dark its printed lines are: (height, width) each, 0 to 1."""
-    fine = np.clip((_outlined(image, FINE) - chance.uniform(0.35, 0.6)) * 6 + 0.5, 0, 1)  # a thick pen or a thin one
+    fine = np.clip((outlined(image, FINE) - chance.uniform(0.35, 0.6)) * 6 + 0.5, 0, 1)  # a thick pen or a thin one
     side = round(min(height, width) * chance.uniform(0.45, 0.9))  # of the image; its ink is 20 / 28 of that
     small = np.asarray(cv2.resize(fine, (side, side), interpolation=cv2.INTER_AREA))
     ink = np.zeros((height, width), np.float32)

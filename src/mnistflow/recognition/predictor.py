@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mnistflow.recognition import reader
 from mnistflow.recognition.onnx_graph import BATCH, description, read_graph, refuse_harmful
-from mnistflow.recognition.reader import Reading
+from mnistflow.recognition.reader import Reading, View
 
 __all__ = ["Identity", "Predictor"]
 
@@ -127,7 +127,11 @@ class Predictor:
         return [(layer, maps[0]) for layer, maps in zip(self._maps.values(), outputs, strict=True)]
 
     def read(self, grey: NDArray[np.uint8], several: bool = True) -> Reading:
-        """Find in a picture what this network reads.
+        """Find in a picture what this network reads: of its :meth:`views`, that of which the network is surest."""
+        return reader.likeliest(self.views(grey, several), self.probabilities)
+
+    def views(self, grey: NDArray[np.uint8], several: bool = True) -> list[View]:
+        """The ways to see a picture; see :func:`mnistflow.recognition.reader.views`.
 
         Args:
             grey: (H, W) of any size.
@@ -138,9 +142,8 @@ class Predictor:
         if height != width:
             raise ValueError(f"{self.identity.name} takes images of {height} x {width} pixels; pictures become squares")
         if self.identity.dataset in CROPPED:
-            return reader.read(grey, size=height, several=several)
-        digit = reader.resized(grey, size=height)
-        return Reading((digit,), (("grey", grey), ("resized", digit.image)))
+            return reader.views(grey, size=height, several=several)
+        return [View((("grey", grey),), (((reader.resized(grey, size=height),),),))]
 
     def _check(self, images: NDArray[np.uint8]) -> None:
         height, width = self.identity.image_size

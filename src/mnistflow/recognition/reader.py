@@ -7,31 +7,39 @@ its shades are paper, which are ink, which are shadow, noise or ruled lines.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Box", "Digit", "Reading", "read", "resized"]
+from mnistflow.recognition.ink import (
+    MIN_SIDE_FOR_LINE_REMOVAL,
+    SMALLEST,
+    Floats,
+    Mask,
+    ink_and_noise,
+    is_light,
+    masks,
+    scaled_down,
+)
+
+__all__ = ["Box", "Cut", "Digit", "Probabilities", "Reading", "View", "likeliest", "read", "resized", "views"]
 
 INK_SHARE = 20 / 28  # of the side of an image: the longer side of what is written
 LARGEST = 1024  # pixels of the longer side that are worked on; a larger picture is scaled down first
-SMALLEST = 24  # of the longer side; the ink of a smaller picture is scaled up
 SCALED_UP = 64
-MIN_COMPONENT_SHARE = 0.04  # share of the largest connected component; smaller components are removed
-MIN_EDGE_COMPONENT_SHARE = 0.25  # the same for components that touch the edge of the picture
-MIN_LINE_SHARE = 0.6  # of the picture's width, or of its height: a straight line that is longer may be a printed one
-MAX_LINE_THICKNESS_SHARE = 0.015  # of the shorter side, beside a pixel: half of how thick a printed line may be
 MIN_TOUCHING_ASPECT = 1.5  # times as wide as high: more than one digit
-MIN_SIDE_FOR_LINE_REMOVAL = (
-    96  # pixels of the shorter side; from here on, printed lines are removed and faint ink ignored
-)
-MIN_SIDE_FOR_LIGHT_CORRECTION = 64  # pixels of the shorter side; from here on, uneven light is corrected
+MIN_CUT_ASPECT = 1.0  # times as wide as high: perhaps more than one digit
 
-Floats = NDArray[np.floating[Any]]
-Mask = NDArray[np.uint8]  # 1 where ink is
+LEAST = 1e-6  # of a probability
+
+Probabilities = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""A network: (N, size, size) images, 0 being background, to (N, classes)."""
+Steps = tuple[tuple[str, NDArray[np.uint8]], ...]
+"""What each step does, and a picture of it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,7 @@ class Digit:
 
     image: NDArray[np.uint8]  # (size, size), 0 is background
     box: Box
+    steps: Steps = ()  # how it was brought into that form
 
 
 @dataclass(frozen=True)
@@ -57,23 +66,74 @@ class Reading:
     """What is written in a picture."""
 
     digits: tuple[Digit, ...]  # from left to right; none where nothing is written
-    steps: tuple[tuple[str, NDArray[np.uint8]], ...]  # how it was found: what each step does, and a picture of it
+    steps: Steps  # how it was found
 
 
-def read(grey: NDArray[np.uint8], *, size: int = 28, several: bool = True) -> Reading:
+Cut = tuple[Digit, ...]
+"""Ink that hangs together, as one digit or cut into several."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A way to see a picture: what of it is ink."""
+
+    steps: Steps
+    parts: tuple[tuple[Cut, ...], ...]  # from left to right: the ways to cut each, that which its shape suggests first
+
+    def reading(self, chosen: Sequence[Cut]) -> Reading:
+        """What is read when each part is cut in one of the ways."""
+        digits = tuple(digit for cut in chosen for digit in cut)
+        return Reading(digits, self.steps + tuple(step for digit in digits for step in digit.steps))
+
+
+def read(
+    grey: NDArray[np.uint8], *, size: int = 28, several: bool = True, probabilities: Probabilities | None = None
+) -> Reading:
     """Find what is written in a picture and bring it into the form of MNIST.
 
     Args:
         grey: (H, W) of any size; dark ink on light paper, or light on dark.
         size: height and width of each image.
         several: there may be several digits side by side; otherwise all ink is one.
+        probabilities: a network, which decides between the views of the picture; None: the first one counts.
     """
+    return likeliest(views(grey, size=size, several=several), probabilities)
+
+
+def likeliest(found: Sequence[View], probabilities: Probabilities | None = None) -> Reading:
+    """The reading whose digits a network is surest of: of all views, with any cut of each part.
+
+    What counts is the product of the probabilities of all predictions. No view and no cut is preferred: on validation
+    images, drawn with thin pens, photographed on ruled paper and written side by side, no preference reads more right.
+
+    Args:
+        found: what :func:`views` gave.
+        probabilities: see :func:`read`.
+    """
+    images = [digit.image for view in found for cuts in view.parts for cut in cuts for digit in cut]
+    if probabilities is None or not images:
+        return found[0].reading([cuts[0] for cuts in found[0].parts])
+    chances = iter(np.log(np.maximum(probabilities(np.stack(images)).max(axis=1), LEAST)).tolist())
+    best, reading = -math.inf, found[0].reading([])
+    for view in found:
+        chosen, total = [], 0.0
+        for cuts in view.parts:
+            sums = [sum(next(chances) for _ in cut) for cut in cuts]
+            chosen.append(cuts[int(np.argmax(sums))])
+            total += max(sums)
+        if chosen and total > best:
+            best, reading = total, view.reading(chosen)
+    return reading
+
+
+def views(grey: NDArray[np.uint8], *, size: int = 28, several: bool = True) -> list[View]:
+    """The ways to see a picture, that which its shape alone suggests first; see :func:`read`."""
     steps = [("grey", grey)]
-    work = _scaled_down(grey, LARGEST)
-    ink, level, noise = _ink(work)
+    work = scaled_down(grey, LARGEST)
+    ink, level, noise = ink_and_noise(work)
     steps.append(("ink against paper", _shown(ink)))
     if not level:
-        return Reading((), tuple(steps))
+        return [View(tuple(steps), ())]
     ink = np.clip(ink / level, 0, 1)
     noise /= level
     enlarged, margin = 1, 0
@@ -87,27 +147,29 @@ def read(grey: NDArray[np.uint8], *, size: int = 28, several: bool = True) -> Re
         faint = 0.4
     else:
         faint = float(np.clip(4 * noise, 0.02, 0.35))
-    mask = _mask(ink, faint, noise)
-    steps.append(("ink, specks gone", mask * np.uint8(255)))
-    groups = _groups(mask) if several else [mask]
-    digits = []
     across, down = grey.shape[1] / work.shape[1], grey.shape[0] / work.shape[0]
-    for group in groups:
-        left, top, width, height = cv2.boundingRect(group)
-        if not width:
-            continue
-        crop = np.where(group, ink, 0)[top : top + height, left : left + width]
-        image = _centred(crop, size)
+
+    def digit(piece: _Piece) -> Digit:
+        left, top, width, height = cv2.boundingRect(piece.mask)
+        inner = piece.mask[top : top + height, left : left + width]
+        left, top = left + piece.left, top + piece.top
+        crop = np.where(inner, ink[top : top + height, left : left + width], 0)
         edges = [
             (left / enlarged - margin) * across,
             (top / enlarged - margin) * down,
             ((left + width) / enlarged - margin) * across,
             ((top + height) / enlarged - margin) * down,
         ]
-        digits.append(Digit(image, _box(edges, grey.shape)))
-        steps.append(("cropped to the ink", _shown(crop)))
-        steps.append((f"{size} x {size}, centred by mass", image))
-    return Reading(tuple(digits), tuple(steps))
+        image = _centred(crop, size)
+        shown = (("cropped to the ink", _shown(crop)), (f"{size} x {size}, centred by mass", image))
+        return Digit(image, _box(edges, grey.shape), shown)
+
+    found = []
+    for name, mask in masks(ink, faint, noise):
+        parts = _groups(mask) if several else [[[_Piece(0, 0, mask)]]] if mask.any() else []
+        cut = (tuple(tuple(map(digit, pieces)) for pieces in cuts) for cuts in parts)
+        found.append(View((*steps, (name, mask * np.uint8(255))), tuple(cut)))
+    return found
 
 
 def resized(grey: NDArray[np.uint8], *, size: int) -> Digit:
@@ -119,151 +181,26 @@ def resized(grey: NDArray[np.uint8], *, size: int) -> Digit:
         grey: (H, W) of any size.
         size: height and width of the image.
     """
-    upright = 255 - grey if _is_light(grey) else grey
+    upright = 255 - grey if is_light(grey) else grey
     shrinks = size <= min(grey.shape)
-    image = cv2.resize(upright, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return Digit(np.asarray(image, dtype=np.uint8), Box(0, 0, grey.shape[1], grey.shape[0]))
+    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    image = np.asarray(cv2.resize(upright, (size, size), interpolation=way), dtype=np.uint8)
+    return Digit(image, Box(0, 0, grey.shape[1], grey.shape[0]), (("resized", image),))
 
 
-def _scaled_down(grey: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
-    """A picture whose longer side is no longer than so many pixels."""
-    longest = max(grey.shape)
-    if longest <= most:
-        return np.ascontiguousarray(grey)
-    height, width = (max(1, round(side * most / longest)) for side in grey.shape)
-    return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+@dataclass(frozen=True)
+class _Piece:
+    """Ink that is one digit in some cut: a mask, and where its upper left corner is."""
+
+    left: int
+    top: int
+    mask: Mask
 
 
-def _is_light(grey: NDArray[np.uint8]) -> bool:
-    """Whether the paper is light: ink is what few pixels are, off the edges, and what comes in narrow strokes."""
-    values = _scaled_down(grey, 128).astype(np.float32)
-    if min(values.shape) >= MIN_SIDE_FOR_LIGHT_CORRECTION // 2:
-        values -= cv2.GaussianBlur(values, (0, 0), 0.25 * max(values.shape))
-    values -= values.mean()
-    spread = float(values.std()) or 1.0
-    edge = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
-    score = float(np.median(edge)) / spread - float((values**3).mean()) / spread**3
-    # Shadows deceive both; strokes are darker or lighter than both their sides.
-    if min(values.shape) >= MIN_SIDE_FOR_LIGHT_CORRECTION // 2:
-        small = cv2.medianBlur(_scaled_down(grey, 64), 3)
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
-        dark, light = (
-            float((cv2.morphologyEx(small, hat, kernel).astype(np.float32) ** 2).sum()) + 1
-            for hat in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)
-        )
-        score += float(np.clip(np.log(dark / light), -0.7, 0.7))
-    return score > 0
+def _groups(mask: Mask) -> list[list[list[_Piece]]]:
+    """The ink of each digit, or of some that may touch: line by line, each from left to right; see :func:`_cuts`.
 
-
-def _ink(grey: NDArray[np.uint8]) -> tuple[Floats, float, float]:
-    """How much darker than light paper, or lighter than a dark ground, each pixel is.
-
-    Returns:
-        (H, W), about 0 where there is no ink; the level of what is ink, 0 where there is none; the standard deviation
-        of the paper's noise.
-    """
-    light = _is_light(grey)
-    shade = grey.astype(np.float32)
-    if min(grey.shape) >= MIN_SIDE_FOR_LIGHT_CORRECTION:
-        paper = _paper(grey, light)
-        ink = 1 - shade / np.maximum(paper, 16) if light else (shade - paper) / 255
-    else:
-        ink = (shade.max() - shade) / 255 if light else (shade - shade.min()) / 255
-    if min(grey.shape) >= 14:
-        ink -= np.median(ink)
-    below = ink[ink < 0]
-    noise = 1.4826 * float(np.median(-below)) if len(below) > ink.size / 20 else 0.0
-    bytes_ = (np.clip(ink, 0, 1) * 255).astype(np.uint8)
-    threshold, _ = cv2.threshold(bytes_, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    above = ink[bytes_ > threshold]
-    level = float(np.percentile(above, 90)) if len(above) else 0.0
-    if level < max(0.08, 4 * noise) or (max(grey.shape) >= SMALLEST and _is_noise(ink)):
-        return ink, 0.0, noise
-    return ink, level, noise
-
-
-def _paper(grey: NDArray[np.uint8], light: bool) -> Floats:
-    """What a picture would be without the ink: (H, W)."""
-    height, width = grey.shape
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (25, 25))
-    small = cv2.medianBlur(_scaled_down(grey, 128), 3)
-    small = cv2.morphologyEx(small, cv2.MORPH_CLOSE if light else cv2.MORPH_OPEN, kernel)
-    blurred = cv2.GaussianBlur(small.astype(np.float32), (0, 0), 4)
-    return np.asarray(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
-
-
-def _is_noise(ink: Floats) -> bool:
-    """Whether neighbouring pixels are (nearly) uncorrelated."""
-    values = ink - ink.mean()
-    power = float((values**2).mean())
-    if not power or min(ink.shape) < 2:
-        return True
-    related = float((values[:, 1:] * values[:, :-1]).mean()) + float((values[1:] * values[:-1]).mean())
-    return related < 0.4 * power
-
-
-def _mask(ink: Floats, faint: float, noise: float) -> Mask:
-    """1 where ink is: what is surely ink, and what is above ``faint`` and belongs to it; without lines and specks."""
-    large = min(ink.shape) >= MIN_SIDE_FOR_LINE_REMOVAL
-    smooth = np.asarray(cv2.GaussianBlur(ink, (0, 0), 1.0)) if noise > 0.02 else ink
-    there = (smooth > faint).astype(np.uint8)
-    if large:
-        there = _without_lines(there)
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(there, connectivity=8)
-    sure = np.bincount(labels.ravel(), weights=(smooth > 0.5).ravel().astype(np.float64), minlength=count)
-    sure[0] = 0
-    if large:  # what comes in from outside is the end of a line, of a shadow, of the table
-        left, top, width, height, _ = np.asarray(statistics).T
-        outside = (left == 0) | (top == 0) | (left + width == ink.shape[1]) | (top + height == ink.shape[0])
-        sure[outside & (sure < MIN_EDGE_COMPONENT_SHARE * sure.max())] = 0
-    return np.asarray((sure > MIN_COMPONENT_SHARE * sure.max())[labels], dtype=np.uint8)
-
-
-def _without_lines(mask: Mask) -> Mask:
-    """Take away straight lines that are thin and cross most of a picture; where they cross a stroke, it stays."""
-    height, width = mask.shape
-    _, _, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    across = statistics[1:, cv2.CC_STAT_WIDTH] > MIN_LINE_SHARE * width
-    down = statistics[1:, cv2.CC_STAT_HEIGHT] > MIN_LINE_SHARE * height
-    if not (across | down).any():
-        return mask
-    least = round(MIN_LINE_SHARE * min(height, width))
-    lines = cv2.HoughLinesP(mask, 1, np.pi / 360, least // 2, minLineLength=least, maxLineGap=least // 8)
-    if lines is None:
-        return mask
-    depth = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 3))
-    near = np.asarray(cv2.dilate(depth, _disc(5)))  # half of the thickness that a line has there
-    kept, thickest = mask.copy(), 0.0
-    for left, top, right, lower in np.asarray(lines, dtype=np.int64).reshape(-1, 4).tolist():
-        if max(abs(right - left) / width, abs(lower - top) / height) < MIN_LINE_SHARE:
-            continue
-        along = np.zeros_like(mask)
-        cv2.line(along, (left, top), (right, lower), 1, 1)
-        half = float(np.median(near[along > 0])) + 0.5
-        if half > MAX_LINE_THICKNESS_SHARE * min(height, width) + 1:
-            continue
-        strip = cv2.dilate(along, _disc(2 * round(half) + 3))
-        crossed = cv2.dilate((depth > 1.4 * half).astype(np.uint8), _disc(2 * round(half) + 3))
-        kept[(np.asarray(strip) > 0) & (np.asarray(crossed) == 0)] = 0
-        thickest = max(thickest, half)
-    if kept.sum() < MIN_COMPONENT_SHARE * mask.sum():  # nothing but a line: a one, say, as high as the picture
-        return mask
-    closed = np.asarray(cv2.morphologyEx(kept, cv2.MORPH_CLOSE, _disc(2 * round(thickest) + 3)), dtype=np.uint8)
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
-    low = np.asarray(statistics)[:, cv2.CC_STAT_HEIGHT] <= 2 * thickest + 4  # bits of lines that faded
-    low[int(np.argmax(np.asarray(statistics)[1:, cv2.CC_STAT_AREA])) + 1] = False
-    return np.where(low[labels], np.uint8(0), closed)
-
-
-def _disc(size: int) -> NDArray[np.uint8]:
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)), dtype=np.uint8)
-
-
-def _groups(mask: Mask) -> list[Mask]:
-    """The ink of each digit: line by line, each from left to right.
-
-    Parts are of one digit where they are above one another and near, as the bar of a five and the rest of it. What is
-    far wider than high is two digits that touch; they are parted where there is least ink.
+    Parts are of one digit where they are above one another and near, as the bar of a five and the rest of it.
     """
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     parts = [
@@ -279,11 +216,16 @@ def _groups(mask: Mask) -> list[Mask]:
             merged.append(part)
         else:
             mate.take(part)
-    groups = []
-    for part in _in_lines(merged):
-        ink = np.isin(labels, part.numbers).astype(np.uint8)
-        groups += _parted(ink, part)
-    return groups
+    return [
+        _cuts(
+            _Piece(
+                part.left,
+                part.top,
+                np.isin(labels[part.top : part.lower, part.left : part.right], part.numbers).astype(np.uint8),
+            )
+        )
+        for part in _in_lines(merged)
+    ]
 
 
 @dataclass
@@ -324,23 +266,29 @@ def _in_lines(parts: list[_Part]) -> list[_Part]:
     return [part for line in lines for part in sorted(line, key=lambda part: part.left)]
 
 
-def _parted(ink: Mask, part: _Part) -> list[Mask]:
-    """A digit as it is, or two or more that touch, each on its own."""
-    width, height = part.right - part.left, part.lower - part.top
-    digits = round(width / (0.9 * height))
-    if width < MIN_TOUCHING_ASPECT * height or digits < 2 or height < 8:
-        return [ink]
-    columns = ink[:, part.left : part.right].sum(axis=0)
-    cuts = [0]
+def _cuts(ink: _Piece) -> list[list[_Piece]]:
+    """The ways to cut ink into digits, that which its shape suggests first: what is wider than high may be several."""
+    height, width = ink.mask.shape
+    if height < 8 or width < MIN_CUT_ASPECT * height:
+        return [[ink]]
+    usual = round(width / (0.9 * height)) if width >= MIN_TOUCHING_ASPECT * height else 1
+    counts = dict.fromkeys(count for count in (usual, 1, 2, usual - 1, usual + 1) if count)
+    return [_parted(ink, count) for count in counts]
+
+
+def _parted(ink: _Piece, digits: int) -> list[_Piece]:
+    """So many digits that touch, each on its own: parted where there is least ink."""
+    width = ink.mask.shape[1]
+    columns = ink.mask.sum(axis=0)
+    edges = [0]
     for number in range(1, digits):
         near, reach = round(number * width / digits), max(1, round(0.25 * width / digits))
-        cuts.append(near - reach + int(np.argmin(columns[near - reach : near + reach])))
-    pieces = []
-    for start, end in zip(cuts, [*cuts[1:], width], strict=True):
-        piece = np.zeros_like(ink)
-        piece[:, part.left + start : part.left + end] = ink[:, part.left + start : part.left + end]
-        pieces.append(piece)
-    return pieces
+        edges.append(near - reach + int(np.argmin(columns[near - reach : near + reach])))
+    pieces = [
+        _Piece(ink.left + start, ink.top, np.ascontiguousarray(ink.mask[:, start:end]))
+        for start, end in zip(edges, [*edges[1:], width], strict=True)
+    ]
+    return [piece for piece in pieces if piece.mask.any()]
 
 
 def _centred(crop: Floats, size: int) -> NDArray[np.uint8]:
