@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,9 @@ def test_a_reading_is_drawn(count: int, mnist_test: tuple[Pixels, NDArray[np.int
     frames = [patch for patch in figure.axes[0].patches if patch.get_edgecolor()[:3] == (213 / 255, 94 / 255, 0.0)]
     assert len(frames) == count, "a box around each digit"
     assert len(figure.axes[0].images) == len(found.steps)
+    several = replace(found, considered=(("lines gone: 2 digits", 0.25), ("lines kept: 1 digit", 0.5)))
+    lines = [text.get_text() for text in figure_of(several, shares, list("0123456789")).axes[0].texts]
+    assert {"25.00%  lines gone: 2 digits", "50.00%  lines kept: 1 digit"} <= set(lines)
 
 
 def test_the_command_scores_the_result_in_this_folder(workspace: Checkout) -> None:

@@ -24,6 +24,7 @@ PLACE = 1.9  # inches, of a picture or of the bars of a digit
 COLUMNS = 5
 ABOVE = 0.42  # of a caption
 BAR = 0.15  # from one bar to the next
+LINE = 0.18  # from one line of text to the next
 MOST = 12  # bars of one digit
 
 
@@ -46,6 +47,11 @@ def reading(result: Reading, probabilities: NDArray[np.floating[Any]], classes: 
         best = [classes[int(row.argmax())] for row in probabilities]
         title = f"Read as {' '.join(best)}" if count else "No digit found"
         axes.text(wide / 2, 0.12, title, fontsize=11, ha="center", va="top")
+        if len(result.considered) > 1:
+            views = [f"{probability:.2%}  {name}" for name, probability in result.considered]
+            for line in ("views, with the probability that all digits are right:", *views):
+                axes.text(0, top, line, fontsize=8, color=colours.grey, va="top")
+                top += LINE
         for number, (name, pixels) in enumerate(result.steps):
             left = PLACE * (number % columns)
             upper = top + (PLACE + ABOVE) * (number // columns) + ABOVE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -13,9 +14,11 @@ __all__ = [
     "SMALLEST",
     "Floats",
     "Mask",
+    "Paper",
     "ink_and_noise",
     "is_light",
     "masks",
+    "papers",
     "scaled_down",
 ]
 
@@ -27,6 +30,7 @@ MAX_LINE_THICKNESS_SHARE = 0.015  # of the shorter side, beside a pixel: half of
 # In pixels of the shorter side:
 MIN_SIDE_FOR_LINE_REMOVAL = 96  # from here on, printed lines are looked for, and faint ink is ignored
 MIN_SIDE_FOR_LIGHT_CORRECTION = 64  # from here on, uneven light is corrected
+SURE_LIGHTNESS = 1.0  # from here on, paper is surely light, or dark
 
 Floats = NDArray[np.floating[Any]]
 Mask = NDArray[np.uint8]  # 1 where ink is
@@ -41,8 +45,31 @@ def scaled_down(grey: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
+@dataclass(frozen=True)
+class Paper:
+    """What the paper of a picture is taken for."""
+
+    light: bool  # with dark ink on it, or else the other way round
+    even: bool  # of one shade everywhere, so that ink may be broad; otherwise in light that changes from place to place
+
+
+def papers(grey: NDArray[np.uint8]) -> list[Paper]:
+    """What the paper of a picture may be, the likeliest first."""
+    lightness = _lightness(grey)
+    first = Paper(lightness > 0, even=min(grey.shape) < MIN_SIDE_FOR_LIGHT_CORRECTION)
+    if abs(lightness) >= SURE_LIGHTNESS:
+        return [first]
+    others = (Paper(light, even) for light in (first.light, not first.light) for even in (first.even, True))
+    return list(dict.fromkeys((first, *others)))
+
+
 def is_light(grey: NDArray[np.uint8]) -> bool:
-    """Whether the paper is light: ink is what few pixels are, off the edges, and what comes in narrow strokes."""
+    """Whether the paper is light."""
+    return _lightness(grey) > 0
+
+
+def _lightness(grey: NDArray[np.uint8]) -> float:
+    """Above 0 for light paper: ink is what few pixels are, off the edges, and what comes in narrow strokes."""
     values = scaled_down(grey, 128).astype(np.float32)
     if min(values.shape) >= MIN_SIDE_FOR_LIGHT_CORRECTION // 2:
         values -= cv2.GaussianBlur(values, (0, 0), 0.25 * max(values.shape))
@@ -59,34 +86,44 @@ def is_light(grey: NDArray[np.uint8]) -> bool:
             for hat in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT)
         )
         score += float(np.clip(np.log(dark / light), -0.7, 0.7))
-    return score > 0
+    return score
 
 
-def ink_and_noise(grey: NDArray[np.uint8]) -> tuple[Floats, float, float]:
+def ink_and_noise(grey: NDArray[np.uint8], on: Paper) -> tuple[Floats, float, float]:
     """How much darker than light paper, or lighter than a dark ground, each pixel is.
 
     Returns:
         (H, W), about 0 where there is no ink; the level of what is ink, 0 where there is none; the standard deviation
         of the paper's noise.
     """
-    light = is_light(grey)
     shade = grey.astype(np.float32)
-    if min(grey.shape) >= MIN_SIDE_FOR_LIGHT_CORRECTION:
-        paper = _paper(grey, light)
-        ink = 1 - shade / np.maximum(paper, 16) if light else (shade - paper) / 255
+    if on.even:
+        ink = (shade.max() - shade) / 255 if on.light else (shade - shade.min()) / 255
     else:
-        ink = (shade.max() - shade) / 255 if light else (shade - shade.min()) / 255
+        paper = _paper(grey, on.light)
+        ink = 1 - shade / np.maximum(paper, 16) if on.light else (shade - paper) / 255
     if min(grey.shape) >= 14:
-        ink -= np.median(ink)
+        ink -= _of_paper(ink)
     below = ink[ink < 0]
     noise = 1.4826 * float(np.median(-below)) if len(below) > ink.size / 20 else 0.0
-    bytes_ = (np.clip(ink, 0, 1) * 255).astype(np.uint8)
-    threshold, _ = cv2.threshold(bytes_, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
-    above = ink[bytes_ > threshold]
+    above = ink[_is_above(ink)]
     level = float(np.percentile(above, 90)) if len(above) else 0.0
     if level < max(0.08, 4 * noise) or (max(grey.shape) >= SMALLEST and _is_noise(ink)):
         return ink, 0.0, noise
     return ink, level, noise
+
+
+def _is_above(ink: Floats) -> NDArray[np.bool_]:
+    """Which pixels are in the darker of two classes (Otsu 1979)."""
+    shades = (np.clip(ink, 0, 1) * 255).astype(np.uint8)
+    threshold, _ = cv2.threshold(shades, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
+    return np.asarray(shades > threshold)
+
+
+def _of_paper(ink: Floats) -> float:
+    """The median of the paper, which most pixels are, or else those of the lighter of two classes."""
+    above = _is_above(ink)
+    return float(np.median(ink if above.mean() <= 0.5 else ink[~above]))
 
 
 def _paper(grey: NDArray[np.uint8], light: bool) -> Floats:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -20,9 +20,11 @@ from mnistflow.recognition.ink import (
     SMALLEST,
     Floats,
     Mask,
+    Paper,
     ink_and_noise,
     is_light,
     masks,
+    papers,
     scaled_down,
 )
 
@@ -67,6 +69,8 @@ class Reading:
 
     digits: tuple[Digit, ...]  # from left to right; none where nothing is written
     steps: Steps  # how it was found
+    # The views that a network chose between, and the product of the probabilities in each: the largest counts.
+    considered: tuple[tuple[str, float], ...] = ()
 
 
 Cut = tuple[Digit, ...]
@@ -114,26 +118,35 @@ def likeliest(found: Sequence[View], probabilities: Probabilities | None = None)
     if probabilities is None or not images:
         return found[0].reading([cuts[0] for cuts in found[0].parts])
     chances = iter(np.log(np.maximum(probabilities(np.stack(images)).max(axis=1), LEAST)).tolist())
-    best, reading = -math.inf, found[0].reading([])
+    best, reading, considered = -math.inf, found[0].reading([]), []
     for view in found:
         chosen, total = [], 0.0
         for cuts in view.parts:
             sums = [sum(next(chances) for _ in cut) for cut in cuts]
             chosen.append(cuts[int(np.argmax(sums))])
             total += max(sums)
+        digits = sum(map(len, chosen))
+        name = ", ".join(name.removeprefix("ink, ") for name, _ in view.steps[1:])
+        considered.append((f"{name}: {digits} digit{'s' * (digits != 1)}", math.exp(total)))
         if chosen and total > best:
             best, reading = total, view.reading(chosen)
-    return reading
+    return replace(reading, considered=tuple(considered))
 
 
 def views(grey: NDArray[np.uint8], *, size: int = 28, several: bool = True) -> list[View]:
     """The ways to see a picture, that which its shape alone suggests first; see :func:`read`."""
-    steps = [("grey", grey)]
     work = scaled_down(grey, LARGEST)
-    ink, level, noise = ink_and_noise(work)
-    steps.append(("ink against paper", _shown(ink)))
+    found = [view for paper in papers(work) for view in _views_on(paper, grey, work, size, several)]
+    return [view for view in found if view.parts] or found[:1]
+
+
+def _views_on(paper: Paper, grey: NDArray[np.uint8], work: NDArray[np.uint8], size: int, several: bool) -> list[View]:
+    """The views where the paper is known; ``work`` is the picture, perhaps scaled down."""
+    ink, level, noise = ink_and_noise(work, paper)
+    shade = "light" if paper.light else "dark"
+    steps = (("grey", grey), (f"ink on {shade} paper", _shown(ink)))
     if not level:
-        return [View(tuple(steps), ())]
+        return [View(steps, ())]
     ink = np.clip(ink / level, 0, 1)
     noise /= level
     enlarged, margin = 1, 0
