@@ -114,9 +114,10 @@ def likeliest(found: Sequence[View], probabilities: Probabilities | None = None)
         found: what :func:`views` gave.
         probabilities: see :func:`read`.
     """
-    images = [digit.image for view in found for cuts in view.parts for cut in cuts for digit in cut]
-    if probabilities is None or not images:
+    nothing_to_choose = len(found) == 1 and all(len(cuts) == 1 for cuts in found[0].parts)
+    if probabilities is None or nothing_to_choose:
         return found[0].reading([cuts[0] for cuts in found[0].parts])
+    images = [digit.image for view in found for cuts in view.parts for cut in cuts for digit in cut]
     chances = iter(np.log(np.maximum(probabilities(np.stack(images)).max(axis=1), LEAST)).tolist())
     best, reading, considered = -math.inf, found[0].reading([]), []
     for view in found:
@@ -179,9 +180,9 @@ def _views_on(paper: Paper, grey: NDArray[np.uint8], work: NDArray[np.uint8], si
 
     found = []
     for name, mask in masks(ink, faint, noise):
-        parts = _groups(mask) if several else [[[_Piece(0, 0, mask)]]] if mask.any() else []
-        cut = (tuple(tuple(map(digit, pieces)) for pieces in cuts) for cuts in parts)
-        found.append(View((*steps, (name, mask * np.uint8(255))), tuple(cut)))
+        groups = _groups(mask) if several else [[[_Piece(0, 0, mask)]]] if mask.any() else []
+        parts = tuple(tuple(tuple(map(digit, pieces)) for pieces in cuts) for cuts in groups)
+        found.append(View((*steps, (name, mask * np.uint8(255))), parts))
     return found
 
 
