@@ -411,6 +411,8 @@ def test_lines_of_writing_are_read_one_after_the_other() -> None:
 EMPTY = {
     "white": np.full((200, 300), 255, np.uint8),
     "black": np.zeros((28, 28), np.uint8),
+    "black, large": np.zeros((200, 300), np.uint8),
+    "nearly black": np.full((100, 100), 10, np.uint8),
     "one pixel": np.zeros((1, 1), np.uint8),
     "tiny": np.full((8, 8), 200, np.uint8),
     "gradient": np.tile(np.linspace(140, 240, 300).astype(np.uint8), (200, 1)),

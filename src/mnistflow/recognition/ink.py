@@ -123,7 +123,7 @@ def _is_above(ink: Floats) -> NDArray[np.bool_]:
 def _of_paper(ink: Floats) -> float:
     """The median of the paper, which most pixels are, or else those of the lighter of two classes."""
     above = _is_above(ink)
-    return float(np.median(ink if above.mean() <= 0.5 else ink[~above]))
+    return float(np.median(ink[~above] if 0.5 < above.mean() < 1 else ink))
 
 
 def _paper(grey: NDArray[np.uint8], light: bool) -> Floats:
