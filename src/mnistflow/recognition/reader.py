@@ -107,8 +107,8 @@ def read(
 def likeliest(found: Sequence[View], probabilities: Probabilities | None = None) -> Reading:
     """The reading whose digits a network is surest of: of all views, with any cut of each part.
 
-    What counts is the product of the probabilities of all predictions. No view and no cut is preferred: on validation
-    images, drawn with thin pens, photographed on ruled paper and written side by side, no preference reads more right.
+    What counts is the product of the probabilities of all predictions. No view and no cut is preferred: no preference
+    reads more right on average over validation images drawn with thin pens, photographed and written side by side.
 
     Args:
         found: what :func:`views` gave.
