@@ -3,10 +3,10 @@
     python -m benchmarks.reading [--pictures N]
 
 The result in this folder reads pictures made of MNIST's validation images, on which ways of reading are chosen: their
-strokes drawn anew with thin pens, photographs, and numbers of two to five digits, some on ruled or squared paper, apart
-from one another, close or touching; and, last, digits drawn in the forms of tests/strokes.py, on which nothing is
-chosen. Each is read by the view that its shape suggests, and by the one that the network is surest of. The table goes
-to benchmarks/results/reading.md as well.
+strokes drawn anew with thin pens, bold ones that fill the picture, photographs, and numbers of two to five digits, some
+on ruled or squared paper, apart from one another, close or touching; and, last, digits drawn in the forms of
+tests/strokes.py, on which nothing is chosen. Each is read by the view that its shape suggests, and by the one that the
+network is surest of. The table goes to benchmarks/results/reading.md as well.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from benchmarks import ROOT
 from benchmarks.timing import keep
 from mnistflow.config.paths import Paths
 from mnistflow.core.tensors import read_split
+from mnistflow.export.formats import raw_images
 from mnistflow.recognition import handwriting, reader
 from mnistflow.recognition.answers import identified
 from mnistflow.recognition.predictor import Predictor
@@ -52,11 +53,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=600, help="of each set (default: %(default)s)")
     count = parser.parse_args().pictures
     validation = read_split(ROOT / Paths.load().validation_split)
-    inputs = validation.inputs
-    images = ((validation.images[:, 0] * inputs.std + inputs.mean) * 255).round().byte().numpy()
-    labels = validation.labels.numpy()
+    images, labels = raw_images(validation), validation.labels.numpy()
     sets: dict[str, Callable[[], Pictures]] = {
         "validation, thin pens": lambda: thin(images, labels, count),
+        "validation, bold": lambda: bold(images, labels, count),
         "validation, photographs": lambda: photographed(images, labels, count),
         "validation, numbers apart": lambda: numbers(images, labels, count, (0.06, 0.4)),
         "validation, numbers close": lambda: numbers(images, labels, count, (-0.02, 0.12)),
@@ -102,6 +102,18 @@ def thin(images: Pixels, labels: NDArray[np.int64], count: int) -> Pictures:
         ink = redrawn(line, side, PENS[number % 2], bool(number // 2 % 2), chance)
         grey = 245 - 215 * ink if number // 4 % 2 else 8 + 235 * ink
         yield np.clip(grey + chance.normal(0, 1, grey.shape), 0, 255).astype(np.uint8), str(labels[number])
+
+
+def bold(images: Pixels, labels: NDArray[np.int64], count: int) -> Pictures:
+    """Thickened strokes that fill a square picture, light and dark; no ones, which would leave no paper."""
+    chance = np.random.default_rng(3)
+    for number, place in enumerate(np.flatnonzero(labels != 1)[:count].tolist()):
+        size = int(chance.integers(1, 26))
+        thick = cv2.dilate((handwriting.outlined(images[place], TIMES) > 0.4).astype(np.uint8), np.ones((size, size)))
+        left, top, width, height = cv2.boundingRect(thick)
+        side = round(np.exp(chance.uniform(*np.log((28, 200)))))
+        ink = cv2.resize(255 * thick[top : top + height, left : left + width], (side, side))
+        yield np.asarray(255 - ink if number % 2 else ink, dtype=np.uint8), str(labels[place])
 
 
 def photographed(images: Pixels, labels: NDArray[np.int64], count: int) -> Pictures:

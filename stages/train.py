@@ -23,7 +23,7 @@ from mnistflow.pipeline.stage import stoppable
 from mnistflow.training import diagnostics
 from mnistflow.training.assembly import assemble
 from mnistflow.training.history import Epoch, Summary
-from mnistflow.training.temperature import calibrated
+from mnistflow.training.temperature import temperature_of
 
 
 def main() -> None:
@@ -86,7 +86,7 @@ def main() -> None:
             display.close()
 
         about = (block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss)
-        models.save(paths.weights, model, models.ModelMetadata(*about, calibrated(model, held_out, recipe.loss)))
+        models.save(paths.weights, model, models.ModelMetadata(*about, temperature_of(model, held_out, recipe.loss)))
         write_csv(paths.history, history.epoch_rows())
         write_csv(paths.steps, history.step_rows())
         write_csv(paths.layers, layers + diagnostics.rows("end", model, train, training.plain_loss))

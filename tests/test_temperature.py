@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mnistflow import models
 from mnistflow.models.inference import logits_of
-from mnistflow.training.temperature import calibrated, fit_temperature
+from mnistflow.training.temperature import fit_temperature, temperature_of
 
 
 def drawn(count: int) -> tuple[Tensor, Tensor]:
@@ -51,9 +51,9 @@ def network() -> nn.Module:
 def test_the_temperature_of_a_network_is_fitted_on_validation_images(network: nn.Module, digits: Splits) -> None:
     _, validation, _ = digits
     expected = fit_temperature(logits_of(network, validation.images, 50), validation.labels)
-    assert calibrated(network, validation, "cross_entropy") == pytest.approx(expected)
+    assert temperature_of(network, validation, "cross_entropy") == pytest.approx(expected)
     mislabelled = replace(validation, labels=(validation.labels + 1) % 10)
-    assert calibrated(network, mislabelled, "cross_entropy") != pytest.approx(expected)
+    assert temperature_of(network, mislabelled, "cross_entropy") != pytest.approx(expected)
 
 
 def test_without_validation_images_or_with_mse_there_is_no_temperature(network: nn.Module, digits: Splits) -> None:
@@ -61,5 +61,5 @@ def test_without_validation_images_or_with_mse_there_is_no_temperature(network: 
     none = replace(
         validation, images=validation.images[:0], labels=validation.labels[:0], indices=validation.indices[:0]
     )
-    assert calibrated(network, none, "cross_entropy") is None
-    assert calibrated(network, validation, "mse") is None
+    assert temperature_of(network, none, "cross_entropy") is None
+    assert temperature_of(network, validation, "mse") is None

@@ -42,9 +42,8 @@ class ModelMetadata:
     image_shape: ImageShape
     inputs: Inputs
     loss: LossName  # it decides how outputs become probabilities
-    temperature: float | None = (
-        None  # that logits are divided by, so that probabilities are calibrated; None: they stay
-    )
+    # What logits are divided by, so that probabilities are calibrated; None: they stay as they are.
+    temperature: float | None = None
 
 
 def build(architecture: str, image_shape: ImageShape, classes: int, arguments: Mapping[str, object]) -> nn.Module:

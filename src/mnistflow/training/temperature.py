@@ -10,13 +10,13 @@ from mnistflow.core.tensors import Split
 from mnistflow.models.inference import logits_of
 from mnistflow.models.losses import LossName
 
-__all__ = ["calibrated", "fit_temperature"]
+__all__ = ["fit_temperature", "temperature_of"]
 
 AT_ONCE = 1000  # images
 SHARPEST = 20.0  # times the logits; the temperature is at least the inverse of it, and at most this
 
 
-def calibrated(model: nn.Module, validation: Split, loss: LossName) -> float | None:
+def temperature_of(model: nn.Module, validation: Split, loss: LossName) -> float | None:
     """The temperature of a trained network.
 
     Args:
