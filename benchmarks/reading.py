@@ -28,7 +28,6 @@ from benchmarks import ROOT
 from benchmarks.timing import keep
 from mnistflow.config.paths import Paths
 from mnistflow.core.tensors import read_split
-from mnistflow.export.formats import raw_images
 from mnistflow.recognition import handwriting, reader
 from mnistflow.recognition.answers import identified
 from mnistflow.recognition.predictor import Predictor
@@ -53,7 +52,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=600, help="of each set (default: %(default)s)")
     count = parser.parse_args().pictures
     validation = read_split(ROOT / Paths.load().validation_split)
-    images, labels = raw_images(validation), validation.labels.numpy()
+    images, labels = validation.raw_images(), validation.labels.numpy()
     sets: dict[str, Callable[[], Pictures]] = {
         "validation, thin pens": lambda: thin(images, labels, count),
         "validation, bold": lambda: bold(images, labels, count),

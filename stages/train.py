@@ -22,8 +22,8 @@ from mnistflow.pipeline.progress import Display
 from mnistflow.pipeline.stage import stoppable
 from mnistflow.training import diagnostics
 from mnistflow.training.assembly import assemble
+from mnistflow.training.certainty import certainty_of
 from mnistflow.training.history import Epoch, Summary
-from mnistflow.training.temperature import temperature_of
 
 
 def main() -> None:
@@ -66,6 +66,7 @@ def main() -> None:
     print(
         f"train: {params.model} ({models.parameter_count(model):,} parameters) with recipe {params.recipe} "
         f"on {devices.describe(device)} in {training.precision}, {len(train):,} images"
+        + "".join(f", {count:,} {name}" for name, count in recipe.added.items() if count)
     )
 
     layers = diagnostics.rows("start", model, train, training.plain_loss)
@@ -86,7 +87,7 @@ def main() -> None:
             display.close()
 
         about = (block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss)
-        models.save(paths.weights, model, models.ModelMetadata(*about, temperature_of(model, held_out, recipe.loss)))
+        models.save(paths.weights, model, models.ModelMetadata(*about, *certainty_of(model, held_out, recipe.loss)))
         write_csv(paths.history, history.epoch_rows())
         write_csv(paths.steps, history.step_rows())
         write_csv(paths.layers, layers + diagnostics.rows("end", model, train, training.plain_loss))

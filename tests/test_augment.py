@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from mnistflow.core.affine import affine
+from mnistflow.training.augmentation import augmented
 
 
 def generator() -> Generator:
@@ -83,3 +84,44 @@ def test_the_same_changes_on_every_device() -> None:
     on_cpu = affine(images, generator(), rotate=15, scale=0.1, shift=3)
     on_gpu = affine(images.cuda(), generator(), rotate=15, scale=0.1, shift=3).cpu()
     torch.testing.assert_close(on_gpu, on_cpu, atol=1e-4, rtol=1e-4)
+
+
+def strokes(count: int) -> Tensor:
+    """A bar, three pixels wide, on a background of -0.4."""
+    images = torch.full((count, 1, 28, 28), -0.4)
+    images[:, :, 4:24, 12:15] = 2.8
+    return images
+
+
+def test_without_pens_and_scanners_the_images_are_those_of_affine() -> None:
+    images = strokes(8)
+    plain = affine(images, generator(), rotate=10, scale=0.1, shift=2)
+    assert torch.equal(augmented(images, generator(), rotate=10, scale=0.1, shift=2), plain)
+
+
+def test_pens_are_at_most_a_pixel_thicker_or_thinner_on_each_side() -> None:
+    images = strokes(400)
+    changed = augmented(images, generator(), rotate=0, scale=0, shift=0, thickness=1.0)
+    width = (changed[:, 0, 14] + 0.4).sum(dim=1) / 3.2  # pixels
+    assert width.min() >= 1
+    assert width.max() <= 5
+    assert width.min() < 1.1
+    assert width.max() > 4.9
+    assert float(changed.min()) == pytest.approx(-0.4)
+    assert float(changed.max()) == pytest.approx(2.8)
+
+
+def test_a_share_of_the_images_loses_detail_and_keeps_its_place() -> None:
+    images = strokes(40)
+    changed = augmented(images, generator(), rotate=0, scale=0, shift=0, resample=0.25)
+    assert torch.equal(changed[10:], images[10:])
+    assert (changed[:10] != images[:10]).flatten(1).any(dim=1).all()
+    mass = (changed + 0.4).sum(dim=(1, 2, 3)) / (images + 0.4).sum(dim=(1, 2, 3))
+    assert (mass - 1).abs().max() < 0.1
+    assert (centre(changed + 0.4 - 1) - centre(images + 0.4 - 1)).abs().max() < 0.5
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001])
+def test_a_share_of_less_than_an_image_changes_none(share: float) -> None:
+    images = strokes(40)
+    assert torch.equal(augmented(images, generator(), rotate=0, scale=0, shift=0, resample=share), images)

@@ -51,7 +51,7 @@ print(predictor.identity.name, predictor.identity.test_accuracy, predictor.ident
 from mnistflow.export import formats
 from mnistflow.core.tensors import read_split
 from pathlib import Path
-images = formats.raw_images(read_split(Path("data/processed/test.safetensors")))
+images = read_split(Path("data/processed/test.safetensors")).raw_images()
 print(*predictor.probabilities(images).argmax(axis=1))
 """
     output = finished.run(sys.executable, "-c", program, PYTHONPATH="src")
@@ -70,7 +70,7 @@ import mlflow, numpy as np
 mlflow.set_tracking_uri("sqlite:///mlflow.db")
 np.save(sys.argv[3], mlflow.pyfunc.load_model(sys.argv[1]).predict(np.load(sys.argv[2])))
 """
-    images = formats.raw_images(read_split(Path("data/processed/test.safetensors")))
+    images = read_split(Path("data/processed/test.safetensors")).raw_images()
     np.save("raw.npy", images)
     here.run(sys.executable, "-c", program, run.data.tags["mnistflow.model"], "raw.npy", "served.npy")
     expected = formats.eager(WEIGHTS)(images)

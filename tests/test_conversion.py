@@ -11,7 +11,6 @@ from mnistflow import models
 from mnistflow.config.paths import Paths
 from mnistflow.core.files import sha256
 from mnistflow.core.tensors import Split, write_split
-from mnistflow.export import formats
 from mnistflow.export.conversion import convert
 from mnistflow.export.formats import Source
 from mnistflow.models import ModelMetadata
@@ -65,7 +64,7 @@ def test_int8_is_judged_on_validation(source: Source, paths: Paths, digits: Spli
     assert done.cost.validation_accuracy - done.cost.validation_accuracy_int8 < 0.0005
     rounded = Predictor(tmp_path / "model.onnx")
     test = digits[2]
-    found = rounded.probabilities(formats.raw_images(test)).argmax(axis=1)
+    found = rounded.probabilities(test.raw_images()).argmax(axis=1)
     assert done.cost.test_accuracy_int8 == float((found == test.labels.numpy()).mean())
     assert done.cost.test_accuracy > 0.8
     assert done.bytes < 0.5 * source.weights.stat().st_size

@@ -157,7 +157,7 @@ def test_a_network_that_cannot_be_exported_is_one_line(tmp_path: Path, monkeypat
 
 def test_raw_images_are_those_that_were_published(digits: Splits) -> None:
     split = digits[2]
-    raw = formats.raw_images(split)
+    raw = split.raw_images()
     assert raw.shape == (360, 28, 28)
     assert torch.equal(split.inputs.normalise(torch.from_numpy(raw)), split.images)
 
@@ -167,7 +167,7 @@ def test_int8_agrees_with_fp32(name: str, digits: Splits, tmp_path: Path) -> Non
     block = BLOCKS[name]
     weights = saved(tmp_path / "model.safetensors", block.architecture, block.arguments)
     formats.onnx_of(weights, tmp_path / "model.onnx", name="one")
-    shown = formats.raw_images(digits[0])[:200]
+    shown = digits[0].raw_images()[:200]
     formats.int8_of(tmp_path / "model.onnx", tmp_path / "int8.onnx", shown)
     exact, rounded = Predictor(tmp_path / "model.onnx"), Predictor(tmp_path / "int8.onnx")
     assert rounded.identity == exact.identity

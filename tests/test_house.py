@@ -100,7 +100,7 @@ def test_models_and_training_never_see_the_params_object() -> None:
         ("prometheus_client", {"serving"}),
         ("torchvision", {"data"}),
         ("PIL", {"data", "recognition"}),
-        ("cv2", {"recognition"}),
+        ("cv2", {"recognition", "training"}),  # training: to draw digits
         ("onnx", {"export", "recognition"}),
         ("onnxruntime", {"export", "recognition", "tracking"}),
         ("sklearn", set()),  # it carries the data set `digits`

@@ -72,6 +72,18 @@ def test_the_committed_file_has_the_form_that_dvc_writes(tmp_path: Path) -> None
         ("recipes.default.epoch", 3, "recipes.default.epoch: unknown key; did you mean 'epochs'?"),
         ("recipes.default.optimizer", "adma", "recipes.default.optimizer: expected 'sgd', 'adam' or 'adamw'"),
         ("recipes.default.betas", [0.9], "recipes.default.betas: expected a list of 2 numbers; got [0.9]"),
+        (
+            "recipes.default.augment.thickness",
+            1.5,
+            "recipes.default.augment.thickness: expected less than or equal to 1",
+        ),
+        (
+            "recipes.default.augment.resample",
+            -0.1,
+            "recipes.default.augment.resample: expected greater than or equal to",
+        ),
+        ("recipes.default.drawn_digits", 0.5, "recipes.default.drawn_digits: expected integer; got 0.5"),
+        ("recipes.seed-003.outliers", 10, "recipes.seed-003.outliers: requires cross_entropy; set it to 0"),
         ("recipes.default.augment.rot", 1, "recipes.default.augment.rot: unknown key; did you mean 'rotate'?"),
         ("preprocess.normalize", "none", "preprocess.normalize: expected 'standard' or 'unit', or list; got 'none'"),
         ("preprocess.normalize", [0.1, 0], "preprocess.normalize: the standard deviation must be at least 1e-6, not 0"),

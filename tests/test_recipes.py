@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnistflow.models.losses import make_loss
+from mnistflow.models.losses import OUTLIER, make_loss
 from mnistflow.training.optimizers import OptimizerName, make_optimizer, make_schedule
 
 LOGITS = torch.tensor([[2.0, 1.0, -1.0], [0.5, 1.5, 0.3]])
@@ -25,6 +25,25 @@ def test_label_smoothing_mixes_in_the_mean_over_all_classes() -> None:
     even = float(-LOGITS.log_softmax(dim=1).mean())
     smoothed = float(make_loss("cross_entropy", label_smoothing=0.1)(LOGITS, LABELS))
     assert smoothed == pytest.approx(0.9 * plain + 0.1 * even)
+
+
+def test_a_loss_for_outliers_is_the_plain_one_without_them() -> None:
+    plain = make_loss("cross_entropy", label_smoothing=0.1)(LOGITS, LABELS)
+    assert float(make_loss("cross_entropy", label_smoothing=0.1, outliers=True)(LOGITS, LABELS)) == pytest.approx(
+        float(plain)
+    )
+
+
+def test_an_outlier_should_be_of_all_classes_alike() -> None:
+    loss = make_loss("cross_entropy", outliers=True)
+    labels = torch.tensor([0, OUTLIER])
+    first = float(make_loss("cross_entropy")(LOGITS[:1], LABELS[:1]))
+    second = float(-LOGITS[1].log_softmax(dim=0).mean())
+    assert float(loss(LOGITS, labels)) == pytest.approx((first + second) / 2)
+    even = torch.zeros(1, 3, requires_grad=True)
+    loss(even, labels[1:]).backward()
+    assert even.grad is not None
+    assert float(even.grad.abs().max()) < 1e-6
 
 
 def test_mse_against_one_hot_by_hand() -> None:

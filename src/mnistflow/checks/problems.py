@@ -78,6 +78,7 @@ def document_problems(document: JsonValue) -> list[str]:
             mistakes += _start_problems(chosen, image_shape, dataset)
         if dataset is not None:
             mistakes += _split_problems(chosen, dataset)
+            mistakes += _added_images_problems(chosen, dataset)
     return mistakes
 
 
@@ -256,6 +257,19 @@ def _split_problems(chosen: Params, dataset: Dataset) -> list[str]:
     return [
         f"preprocess.validation_size: {size} of {chosen.dataset}'s {total} training images is {held_out}; "
         f"set it to 0, or to {classes} to {total - classes} images"
+    ]
+
+
+def _added_images_problems(chosen: Params, dataset: Dataset) -> list[str]:
+    """Images that are made by drawing fit only where the classes are the digits, and images are square."""
+    height, width = dataset.image_size
+    if height == width and dataset.classes == tuple("0123456789"):
+        return []
+    return [
+        f"recipes.{chosen.recipe}.{key}: requires square images of the digits 0 to 9, which {chosen.dataset} does not "
+        "have; set it to 0, or choose the data set mnist"
+        for key in ("drawn_digits", "outliers")
+        if getattr(chosen.recipe_block, key)
     ]
 
 

@@ -50,11 +50,13 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Augment(Block):
-    """Random affine changes of training images; all zero means none."""
+    """Random changes of training images; all zero means none."""
 
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees either way
     scale: Share = 0.0  # 0.1: between 90 % and 110 %
     shift: Annotated[float, Field(ge=0)] = 0.0  # pixels either way, along each axis
+    thickness: WholeShare = 0.0  # pixels that each side of a stroke may gain or lose
+    resample: WholeShare = 0.0  # the share of the images that are scaled down and up again
 
 
 class Recipe(Block):
@@ -74,6 +76,8 @@ class Recipe(Block):
     schedule: Literal["constant", "one_cycle"] = "constant"
     warmup: Annotated[float, Field(gt=0, lt=1)] | None = None
     augment: Augment = Augment()
+    drawn_digits: Annotated[int, Field(ge=0, le=10**7)] = 0  # images added: digits in the forms of many countries
+    outliers: Annotated[int, Field(ge=0, le=10**7)] = 0  # images added: of no digit, for which no class is likely
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     patience: Count | None = None
     keep: Literal["best", "last"] = "last"
@@ -83,6 +87,11 @@ class Recipe(Block):
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments of :func:`mnistflow.training.assembly.assemble`."""
         return self.model_dump(exclude={"monitor"})
+
+    @property
+    def added(self) -> dict[str, int]:
+        """How many images of each kind are added to those of the data set."""
+        return {"drawn digits": self.drawn_digits, "outliers": self.outliers}
 
     @property
     def uses_validation(self) -> bool:
@@ -272,6 +281,8 @@ def _contradictions(params: Params) -> list[str]:
             problems.append(f"{path}.betas: sgd does not use betas; set it to null, or optimizer: adam")
         if recipe.label_smoothing and recipe.loss != "cross_entropy":
             problems.append(f"{path}.label_smoothing: requires cross_entropy; set it to 0 with loss: {recipe.loss}")
+        if recipe.outliers and recipe.loss != "cross_entropy":
+            problems.append(f"{path}.outliers: requires cross_entropy; set it to 0 with loss: {recipe.loss}")
         if (recipe.warmup is None) == (recipe.schedule == "one_cycle"):
             asked = "must be above 0 and below 1" if recipe.warmup is None else "must be null"
             problems.append(f"{path}.warmup: {asked} with schedule: {recipe.schedule}")

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -71,6 +73,13 @@ class Split:
     def to(self, device: torch.device) -> Split:
         """The same split with its images and labels on a device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def raw_images(self) -> NDArray[np.uint8]:
+        """The images as they were before they were normalised: (N, H, W), without padding."""
+        padding = self.inputs.padding
+        rows, columns = (slice(padding, side - padding) for side in self.images.shape[2:])
+        images = self.images[:, 0, rows, columns].cpu() * self.inputs.std + self.inputs.mean
+        return (images * 255).round().byte().numpy()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -94,7 +94,7 @@ def convert(source: Source, target: Path, form: str, paths: Paths) -> Converted:
         if form == "int8.onnx":
             cost, predict = _quantised(temporary, metadata, test, paths)
         if test is not None:
-            images = formats.raw_images(test)
+            images = test.raw_images()
             parity = formats.parity(predict(images), formats.eager(source.weights)(images))
             if cost is None and parity.agreeing < parity.images:
                 raise ValueError(
@@ -124,7 +124,7 @@ def _quantised(graph: Path, metadata: ModelMetadata, test: Split | None, paths: 
     exact = Predictor(graph)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "int8.onnx"
-        formats.int8_of(graph, place, formats.raw_images(train)[:SHOWN])
+        formats.int8_of(graph, place, train.raw_images()[:SHOWN])
         rounded = Predictor(place)
         cost = Cost(*(_accuracy(network, split) for split in (validation, test) for network in (exact, rounded)))
         if (lost := cost.validation_accuracy - cost.validation_accuracy_int8) >= ALLOWED:
@@ -139,7 +139,7 @@ def _quantised(graph: Path, metadata: ModelMetadata, test: Split | None, paths: 
 
 def _accuracy(predictor: Predictor, split: Split) -> float:
     labels: NDArray[np.int64] = split.labels.numpy()
-    return float((predictor.probabilities(formats.raw_images(split)).argmax(axis=1) == labels).mean())
+    return float((predictor.probabilities(split.raw_images()).argmax(axis=1) == labels).mean())
 
 
 def _split(path: Path, metadata: ModelMetadata) -> Split | None:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from mnistflow.core.tensors import Split
     from mnistflow.export.recogniser import Recogniser
     from mnistflow.models import ModelMetadata
 
@@ -41,7 +40,6 @@ __all__ = [
     "onnx_of",
     "parity",
     "pt2_of",
-    "raw_images",
 ]
 
 OPSET = 20
@@ -65,7 +63,8 @@ def onnx_of(weights: Path, target: Path, *, name: str | None = None, test_accura
 
     The graph takes ``images``, (N, H, W) uint8 with 0 as background, and gives ``probabilities``, (N, classes) float32,
     for any N. Under the key ``mnistflow`` of its metadata is JSON: the SHA-256 of the weights' file, the data set, its
-    classes, height and width of an image, the architecture, and which values inside are feature maps.
+    classes, height and width of an image, the architecture, the probability from which an answer is sure, and which
+    values inside are feature maps.
 
     Args:
         weights: what :func:`mnistflow.models.save` wrote.
@@ -104,6 +103,7 @@ def onnx_of(weights: Path, target: Path, *, name: str | None = None, test_accura
         "classes": list(metadata.inputs.classes),
         "image_size": list(example.shape[1:]),
         "architecture": metadata.architecture,
+        "threshold": metadata.threshold,
         "precision": "fp32",
         "maps": _maps(graph),
     }
@@ -305,12 +305,3 @@ def _predict(network: Callable[[Tensor], Tensor]) -> Predict:
             return torch.cat(parts).numpy()
 
     return predict
-
-
-def raw_images(split: Split) -> NDArray[np.uint8]:
-    """The images of a split as they were before they were normalised, (N, H, W)."""
-    inputs = split.inputs
-    height, width = split.images.shape[2:]
-    rows, columns = (slice(inputs.padding, side - inputs.padding) for side in (height, width))
-    images = split.images[:, 0, rows, columns] * inputs.std + inputs.mean
-    return (images * 255).round().byte().numpy()

@@ -44,6 +44,8 @@ class ModelMetadata:
     loss: LossName  # it decides how outputs become probabilities
     # What logits are divided by, so that probabilities are calibrated; None: they stay as they are.
     temperature: float | None = None
+    # Of the probability of an answer: from it on the answer is sure; None: that is not known.
+    threshold: float | None = None
 
 
 def build(architecture: str, image_shape: ImageShape, classes: int, arguments: Mapping[str, object]) -> nn.Module:
@@ -103,6 +105,8 @@ def _refuse_other_sizes(metadata: ModelMetadata, tensors: Mapping[str, Tensor]) 
     """
     if metadata.temperature is not None and not 0 < metadata.temperature < math.inf:
         raise ValueError(f"the temperature must be above 0, not {metadata.temperature}")
+    if metadata.threshold is not None and not 0 <= metadata.threshold <= 1:
+        raise ValueError(f"the threshold must be from 0 to 1, not {metadata.threshold}")
     if not all(0 < side <= MAX_SIDE for side in metadata.image_shape):
         raise ValueError(f"images of {'x'.join(map(str, metadata.image_shape))}; a side may have at most {MAX_SIDE}")
     with torch.device("meta"):

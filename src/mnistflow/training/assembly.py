@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from torch import Generator, nn
 
-from mnistflow.core.affine import affine
 from mnistflow.core.tensors import Split
 from mnistflow.models.losses import Loss, LossName, make_loss
+from mnistflow.training.augmentation import augmented
+from mnistflow.training.extra_images import extended
 from mnistflow.training.history import Epoch, History
 from mnistflow.training.loop import Precision, State, Step, fit, resolve_precision
 from mnistflow.training.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule
@@ -55,7 +56,9 @@ def assemble(
     weight_decay: float = 0.0,
     schedule: ScheduleName = "constant",
     warmup: float | None = None,
-    augment: Mapping[str, float] | None = None,
+    augment: Mapping[str, Any] | None = None,
+    drawn_digits: int = 0,
+    outliers: int = 0,
     precision: Literal["auto", "fp32", "bf16"] = "fp32",
     keep: Literal["best", "last"] = "last",
     patience: int | None = None,
@@ -82,8 +85,10 @@ def assemble(
         weight_decay: of the optimizer.
         schedule: see :func:`mnistflow.training.optimizers.make_schedule`.
         warmup: of the schedule.
-        augment: ``rotate``, ``scale`` and ``shift`` of :func:`mnistflow.core.affine.affine`; None: images stay as
-            they are.
+        augment: the keyword arguments of :func:`mnistflow.training.augmentation.augmented`; None: images stay as they
+            are.
+        drawn_digits: images added, see :func:`mnistflow.training.extra_images.extended`.
+        outliers: images added, see there.
         precision: see :func:`mnistflow.training.loop.resolve_precision`.
         keep: see :func:`mnistflow.training.loop.fit`, also for the others.
         patience: epochs without a better one.
@@ -91,6 +96,7 @@ def assemble(
         test: measured after each epoch for the report, and used for nothing else.
         capture: whether a step is one CUDA graph on a GPU.
     """
+    train = extended(train, generator, drawn_digits=drawn_digits, outliers=outliers)
     steps = math.ceil(len(train) / batch_size)
     adjusts = make_optimizer(
         model.parameters(),
@@ -106,11 +112,9 @@ def assemble(
     )
     options = {
         "train": train,
-        "loss": make_loss(loss, label_smoothing=label_smoothing),
+        "loss": make_loss(loss, label_smoothing=label_smoothing, outliers=outliers > 0),
         "shuffle": shuffle,
-        "augment": partial(affine, rotate=augment["rotate"], scale=augment["scale"], shift=augment["shift"])
-        if augment and any(augment.values())
-        else None,
+        "augment": partial(augmented, **augment) if augment and any(augment.values()) else None,
         "validation": validation,
         "test": test,
         "keep": keep,

@@ -1,4 +1,4 @@
-"""Temperature scaling: one number for a trained network, by which its probabilities mean what they say."""
+"""What the probabilities of a trained network mean: their temperature, and from which one on an answer is sure."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from torch import Tensor, nn
 
 from mnistflow.core.tensors import Split
 from mnistflow.models.inference import logits_of
-from mnistflow.models.losses import LossName
+from mnistflow.models.losses import LossName, probabilities
 
-__all__ = ["fit_temperature", "temperature_of"]
+__all__ = ["certainty_of", "fit_temperature"]
 
 AT_ONCE = 1000  # images
+SURE_SHARE = 0.99  # of the validation images that a network is to be sure of
 SHARPEST = 20.0  # times the logits; the temperature is at least the inverse of it, and at most this
 
 
-def temperature_of(model: nn.Module, validation: Split, loss: LossName) -> float | None:
-    """The temperature of a trained network.
+def certainty_of(model: nn.Module, validation: Split, loss: LossName) -> tuple[float | None, float | None]:
+    """What belongs to the probabilities of a trained network.
 
     Args:
         model: on any device.
@@ -25,11 +26,16 @@ def temperature_of(model: nn.Module, validation: Split, loss: LossName) -> float
         loss: the one it was trained with.
 
     Returns:
-        See :func:`fit_temperature`; None where there are no such images, or the loss has no logits to scale.
+        The temperature, see :func:`fit_temperature`; None where the loss has no logits to scale. And the threshold: for
+        99 % of the images, the largest of their probabilities is at least so much. Both are None where there are no
+        images.
     """
-    if loss != "cross_entropy" or not len(validation):
-        return None
-    return fit_temperature(logits_of(model, validation.images, AT_ONCE).cpu(), validation.labels.cpu())
+    if not len(validation):
+        return None, None
+    logits, labels = logits_of(model, validation.images, AT_ONCE).cpu(), validation.labels.cpu()
+    temperature = fit_temperature(logits, labels) if loss == "cross_entropy" else None
+    surest = probabilities(logits, loss, temperature).amax(dim=1).sort().values
+    return temperature, float(surest[math.floor((1 - SURE_SHARE) * len(surest))])
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from mnistflow import models
 from mnistflow.models.inference import logits_of
-from mnistflow.training.temperature import fit_temperature, temperature_of
+from mnistflow.models.losses import probabilities
+from mnistflow.training.certainty import certainty_of, fit_temperature
 
 
 def drawn(count: int) -> tuple[Tensor, Tensor]:
@@ -51,15 +52,28 @@ def network() -> nn.Module:
 def test_the_temperature_of_a_network_is_fitted_on_validation_images(network: nn.Module, digits: Splits) -> None:
     _, validation, _ = digits
     expected = fit_temperature(logits_of(network, validation.images, 50), validation.labels)
-    assert temperature_of(network, validation, "cross_entropy") == pytest.approx(expected)
+    assert certainty_of(network, validation, "cross_entropy")[0] == pytest.approx(expected)
     mislabelled = replace(validation, labels=(validation.labels + 1) % 10)
-    assert temperature_of(network, mislabelled, "cross_entropy") != pytest.approx(expected)
+    assert certainty_of(network, mislabelled, "cross_entropy")[0] != pytest.approx(expected)
 
 
-def test_without_validation_images_or_with_mse_there_is_no_temperature(network: nn.Module, digits: Splits) -> None:
+def test_the_network_is_sure_of_99_in_100_validation_images(network: nn.Module, digits: Splits) -> None:
+    _, validation, _ = digits
+    for loss in ("cross_entropy", "mse"):
+        temperature, threshold = certainty_of(network, validation, loss)
+        assert threshold is not None
+        surest = probabilities(logits_of(network, validation.images, 50), loss, temperature).amax(dim=1)
+        assert float((surest >= threshold).float().mean()) >= 0.99
+        assert float((surest > threshold).float().mean()) < 0.9901
+
+
+def test_without_validation_images_nothing_is_known(network: nn.Module, digits: Splits) -> None:
     _, validation, _ = digits
     none = replace(
         validation, images=validation.images[:0], labels=validation.labels[:0], indices=validation.indices[:0]
     )
-    assert temperature_of(network, none, "cross_entropy") is None
-    assert temperature_of(network, validation, "mse") is None
+    assert certainty_of(network, none, "cross_entropy") == (None, None)
+
+
+def test_mse_has_no_temperature(network: nn.Module, digits: Splits) -> None:
+    assert certainty_of(network, digits[1], "mse")[0] is None
