@@ -18,8 +18,8 @@ from mnistflow.recognition.answers import COLUMNS, Answer, Guess, Named
 from mnistflow.recognition.predictor import Predictor
 from mnistflow.recognition.reader import Box
 
-SEVEN = Named("7", 0.9, (Guess("1", 0.06), Guess("9", 0.03)), {"1": 0.06, "7": 0.9, "9": 0.03}, Box(1, 2, 3, 4))
-ONE = Named("1", 0.8, (Guess("7", 0.15), Guess("9", 0.05)), {"1": 0.8, "7": 0.15, "9": 0.05}, Box(5, 6, 7, 8))
+SEVEN = Named("7", 0.9, (Guess("1", 0.06), Guess("9", 0.03)), {"1": 0.06, "7": 0.9, "9": 0.03}, Box(1, 2, 3, 4), "sure")
+ONE = Named("1", 0.8, (Guess("7", 0.15), Guess("9", 0.05)), {"1": 0.8, "7": 0.15, "9": 0.05}, Box(5, 6, 7, 8), "sure")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,16 @@ def test_answers_as_text(predictor: Predictor) -> None:
     nearly = replace(SEVEN, runners_up=(Guess("1", 0.0004), Guess("9", 0.0)))
     assert Answer("7.png", "7", 0.99951, (nearly,)).line(5) == "7.png  7  >99.9%   then 1 <0.1%, 9 0.0%"
 
+    unsure, unknown = replace(SEVEN, verdict="unsure"), replace(ONE, verdict="none")
+    assert Answer("7.png", "7", 0.9, (unsure,)).line(5) == "7.png  7  90.0%   unsure, then 1 6.0%, 9 3.0%"
+    assert Answer("a.png", "", None, (unknown,)).line(5) == ("a.png  no digit found   most like 1 80.0%")
+    assert Answer("a.png", "", None, (unknown, SEVEN)).line(5) == (
+        "a.png  no digit found   1 of 2 pieces of ink are like none"
+    )
+    assert Answer("a.png", "7?7", 0.81, (SEVEN, unknown, unsure)).line(5) == (
+        "a.png  7?7  81.0%   least sure: number 1, 7 90.0%, then 1 6.0%, 9 3.0%; no digit: number 2"
+    )
+
     document = json.loads(json.dumps(several.tree(predictor)))
     assert document["model"] == {"name": "mlp", "weights": predictor.identity.weights}
     assert (document["file"], document["text"], document["probability"], len(document["digits"])) == (
@@ -113,9 +123,28 @@ def test_answers_as_text(predictor: Predictor) -> None:
     for answer in (several, nothing):
         table.writerows(answer.rows())
     assert text.getvalue() == (
-        "71.png,1,7,0.900000,1,0.060000,1,2,3,4\n71.png,2,1,0.800000,7,0.150000,5,6,7,8\nnone.png,,,,,,,,,\n"
+        "71.png,1,7,0.900000,1,0.060000,1,2,3,4,sure\n71.png,2,1,0.800000,7,0.150000,5,6,7,8,sure\nnone.png,,,,,,,,,,\n"
     )
 
 
 def test_the_pictures_of_this_project_are_found() -> None:
     assert "docs/curves.png" in answers.pictures(["docs"], ROOT)[0]
+
+
+def test_the_threshold_decides_what_is_sure(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = np.full((60, 40), 255, dtype=np.uint8)
+    picture[10:50, 15:22] = 0
+    Image.fromarray(picture).save(tmp_path / "one.png")
+    first, second, _ = sorted(predictor.probabilities(predictor.read(picture).digits[0].image[None])[0], reverse=True)
+    for threshold, verdict, text in (
+        (None, "sure", True),
+        (first, "sure", True),
+        ((first + first + second) / 2, "unsure", True),
+        ((first + second + 1) / 2, "none", False),
+    ):
+        monkeypatch.setattr(predictor, "identity", replace(predictor.identity, threshold=threshold))
+        answer, _ = answers.answer(predictor, "one.png", tmp_path, several=True)
+        (digit,) = answer.digits
+        assert (digit.verdict, bool(answer.text), answer.probability is not None) == (verdict, text, text)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,30 @@ from mnistflow.recognition.decoding import decode
 from mnistflow.recognition.predictor import Predictor
 from mnistflow.recognition.reader import Box, Digit, Reading
 
-__all__ = ["COLUMNS", "STANDARD_INPUT", "Answer", "Guess", "Named", "answer", "identified", "pictures"]
+__all__ = [
+    "COLUMNS",
+    "STANDARD_INPUT",
+    "UNKNOWN",
+    "Answer",
+    "Guess",
+    "Named",
+    "Verdict",
+    "answer",
+    "answered",
+    "identified",
+    "pictures",
+]
 
 STANDARD_INPUT = "-"
 RUNNERS_UP = 2
-COLUMNS = ("file", "position", "label", "probability", "second", "second_probability", "left", "top", "width", "height")
+COLUMNS = (
+    *("file", "position", "label", "probability", "second", "second_probability"),
+    *("left", "top", "width", "height", "verdict"),
+)
+UNKNOWN = "?"  # stands in a text for what is none of the classes
+
+Verdict = Literal["sure", "unsure", "none"]
+"""Whether an image is of a class; ``none``: it does not look like any of them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,17 @@ class Named:
     runners_up: tuple[Guess, ...]
     probabilities: dict[str, float]  # of every class
     box: Box  # in pixels of the picture as it is seen; for an array: all of it
+    verdict: Verdict
+
+    @property
+    def best(self) -> Guess:
+        """The label and its probability."""
+        return Guess(self.label, self.probability)
+
+    @property
+    def text(self) -> str:
+        """The label, or :data:`UNKNOWN`."""
+        return UNKNOWN if self.verdict == "none" else self.label
 
 
 @dataclass(frozen=True)
@@ -49,8 +80,8 @@ class Answer:
     """What a network reads in one picture."""
 
     file: str
-    text: str  # all labels from left to right; empty where nothing is written
-    probability: float | None  # that all of them are right; None where nothing is written
+    text: str  # all labels from left to right, `?` for what is no digit; empty where no number is written
+    probability: float | None  # that all labels in the text are right; None where it is empty
     digits: tuple[Named, ...]
 
     def chances(self) -> NDArray[np.float32]:
@@ -60,14 +91,21 @@ class Answer:
     def line(self, width: int) -> str:
         """For people; the file's name takes so many characters."""
         name = f"{self.file:<{width}}"
+        unknown = [number for number, digit in enumerate(self.digits, start=1) if digit.verdict == "none"]
         if self.probability is None:
-            return f"{name}  no digit found"
+            if len(self.digits) == 1:
+                return f"{name}  no digit found   most like {_listed([self.digits[0].best])}"
+            like_none = f"   {len(unknown)} of {len(self.digits)} pieces of ink are like none" if unknown else ""
+            return f"{name}  no digit found{like_none}"
         text = f"{name}  {self.text}  {_percent(self.probability)}"
         if len(self.digits) == 1:
-            return f"{text}   then {_listed(self.digits[0].runners_up)}"
-        number, least = min(enumerate(self.digits, start=1), key=lambda digit: digit[1].probability)
-        sure = _percent(least.probability)
-        return f"{text}   least sure: number {number}, {least.label} {sure}, then {_listed(least.runners_up)}"
+            unsure = "unsure, " if self.digits[0].verdict == "unsure" else ""
+            return f"{text}   {unsure}then {_listed(self.digits[0].runners_up)}"
+        known = [(number, digit) for number, digit in enumerate(self.digits, start=1) if digit.verdict != "none"]
+        number, least = min(known, key=lambda item: item[1].probability)
+        how = "unsure" if least.verdict == "unsure" else "least sure"
+        text += f"   {how}: number {number}, {_listed([least.best])}, then {_listed(least.runners_up)}"
+        return text + (f"; no digit: number {', '.join(map(str, unknown))}" if unknown else "")
 
     def tree(self, predictor: Predictor) -> dict[str, object]:
         """For programs: what JSON has a form for, with the model that answered."""
@@ -85,6 +123,7 @@ class Answer:
                 "second": digit.runners_up[0].label if digit.runners_up else "",
                 "second_probability": f"{digit.runners_up[0].probability:.6f}" if digit.runners_up else "",
                 **asdict(digit.box),
+                "verdict": digit.verdict,
             }
             for position, digit in enumerate(self.digits, start=1)
         ] or [{"file": self.file}]
@@ -120,12 +159,18 @@ def answer(predictor: Predictor, name: str, here: Path, several: bool) -> tuple[
         raise ValueError(none if place.is_dir() else f"there is no file {name}")
     source = sys.stdin.buffer.read() if name == STANDARD_INPUT else place
     reading = predictor.read(decode(source), several)
-    if not reading.digits:
-        return Answer(name, "", None, ()), reading
+    return answered(predictor, name, reading), reading
+
+
+def answered(predictor: Predictor, name: str, reading: Reading) -> Answer:
+    """What a network says of the digits that were found in a picture; see :func:`answer`."""
     named = identified(predictor, reading.digits)
+    known = [digit for digit in named if digit.verdict != "none"]
+    if 2 * len(known) <= len(named):  # a drawing, say, or printed text; or nothing
+        return Answer(name, "", None, named)
     between = "" if all(len(digit.label) == 1 for digit in named) else " "
-    text = between.join(digit.label for digit in named)
-    return Answer(name, text, math.prod(digit.probability for digit in named), named), reading
+    text = between.join(digit.text for digit in named)
+    return Answer(name, text, math.prod(digit.probability for digit in known), named)
 
 
 def identified(predictor: Predictor, digits: Sequence[Digit]) -> tuple[Named, ...]:
@@ -138,8 +183,16 @@ def identified(predictor: Predictor, digits: Sequence[Digit]) -> tuple[Named, ..
         by_class = dict(zip(predictor.identity.classes, row, strict=True))
         guesses = [Guess(*item) for item in sorted(by_class.items(), key=lambda item: -item[1])]
         first, *others = guesses[: 1 + RUNNERS_UP]
-        named.append(Named(first.label, first.probability, tuple(others), by_class, digit.box))
+        verdict = _verdict(guesses, predictor.identity.threshold)
+        named.append(Named(first.label, first.probability, tuple(others), by_class, digit.box, verdict))
     return tuple(named)
+
+
+def _verdict(guesses: Sequence[Guess], threshold: float | None) -> Verdict:
+    """Whether the first of some guesses is sure, or at least the first two together."""
+    if threshold is None or guesses[0].probability >= threshold:
+        return "sure"
+    return "unsure" if sum(guess.probability for guess in guesses[:2]) >= threshold else "none"
 
 
 def pictures(names: Sequence[str], here: Path) -> tuple[list[str], Counter[str]]:

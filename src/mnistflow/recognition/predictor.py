@@ -31,6 +31,7 @@ class Identity:
     image_size: tuple[int, int]  # height, width: raw, before padding
     run: str | None  # in MLflow
     test_accuracy: float | None  # 0 to 1
+    threshold: float | None  # the probability from which an answer is sure; None: that is not known
 
 
 class Predictor:
@@ -73,6 +74,7 @@ class Predictor:
             if not (0 < height <= MAX_PIXELS and 0 < width <= MAX_PIXELS):
                 raise ValueError(f"images of {height} x {width} pixels; a side may have at most {MAX_PIXELS}")
             accuracy = about["test_accuracy"] if test_accuracy is None else test_accuracy
+            threshold = about.get("threshold")  # graphs of earlier versions have none
             self.identity = Identity(
                 name=name or str(about["name"] or path.name),
                 weights=str(about["weights"]),
@@ -81,6 +83,7 @@ class Predictor:
                 image_size=(height, width),
                 run=run,
                 test_accuracy=None if accuracy is None else float(accuracy),  # type: ignore[arg-type]
+                threshold=None if threshold is None else float(threshold),  # type: ignore[arg-type]
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: it does not say what it is: {error!r}") from error

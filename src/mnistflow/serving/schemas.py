@@ -119,6 +119,7 @@ class Model:
     dataset: str
     classes: list[str]
     image_size: list[int]  # height, width
+    threshold: float | None  # the probability from which an answer is sure
 
     @classmethod
     def of(cls, name: str, identity: Identity) -> Model:
@@ -131,6 +132,7 @@ class Model:
             dataset=identity.dataset,
             classes=list(identity.classes),
             image_size=list(identity.image_size),
+            threshold=identity.threshold,
         )
 
 

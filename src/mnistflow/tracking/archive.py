@@ -185,7 +185,12 @@ def _save(graph: Path, folder: Path) -> None:
             ),
             input_example=np.zeros((2, height, width), dtype=np.uint8),
             pip_requirements=[f"{package}=={version(package)}" for package in PACKAGES],
-            metadata={"classes": list(identity.classes), "dataset": identity.dataset, "weights": identity.weights},
+            metadata={
+                "classes": list(identity.classes),
+                "dataset": identity.dataset,
+                "weights": identity.weights,
+                "threshold": identity.threshold,
+            },
         )
 
 

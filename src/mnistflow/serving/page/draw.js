@@ -275,6 +275,12 @@ function percent(share) {
   return share > 0.9995 ? "100\u00a0%" : share < 0.0005 ? "0\u00a0%" : `${(100 * share).toFixed(1)}\u00a0%`;
 }
 
+const VERDICTS = { unsure: "unsure", none: "no digit" };
+
+function shown(digit) {
+  return digit.verdict === "none" ? "?" : digit.label;
+}
+
 function wanted() {
   return [...choice.querySelectorAll("input:checked")].map(box => box.value);
 }
@@ -324,8 +330,9 @@ function fill() {
   if (answers.length) {
     outline(answers[0].picture, now);
     tell(answers.map(({ model, picture }) => {
-      const read = picture.digits.map(digit =>
-        `${digit.label}, ${percent(digit.probability)}; or ${digit.runners_up.map(each => each.label).join(", ")}`);
+      const read = picture.digits.map(digit => digit.verdict === "none" ? VERDICTS.none : `${digit.label}, ` +
+        `${digit.verdict === "unsure" ? "unsure, " : ""}${percent(digit.probability)}; ` +
+        `or ${digit.runners_up.map(each => each.label).join(", ")}`);
       return `${model.name} reads ${read.join(", then ") || "nothing"}.`;
     }).join(" "));
   }
@@ -335,7 +342,9 @@ function fill() {
 function labelled(digit, index, count) {
   const made = element("button", "digit");
   made.type = "button";
-  made.append(element("b", "", digit.label), element("span", "", percent(digit.probability)));
+  made.append(element("b", "", shown(digit)), element("span", "", percent(digit.probability)));
+  if (digit.verdict !== "sure") made.append(element("i", "", VERDICTS[digit.verdict]));
+  if (digit.verdict === "none") made.title = `most like ${digit.label}`;
   made.disabled = count === 1;
   made.setAttribute("aria-pressed", String(index === chosen));
   made.addEventListener("click", () => { chosen = index; changed(0); });
