@@ -217,8 +217,8 @@ def test_weights_that_training_cannot_start_from_are_refused(
 def test_digits_are_drawn_only_for_data_sets_of_digits(params: Path) -> None:
     assert after(params, ("recipe: default", "recipe: handwriting")) == []
     assert after(params, ("dataset: mnist", "dataset: kmnist")) == [
-        f"recipes.handwriting.{key}: requires square images of the digits 0 to 9, which kmnist does not have; set it to "
-        "0, or choose the data set mnist"
+        f"recipes.handwriting.{key}: requires square images of the digits 0 to 9, which kmnist does not have; set it "
+        "to 0, or choose the data set mnist"
         for key in ("drawn_digits", "outliers")
     ]
 

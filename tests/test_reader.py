@@ -366,20 +366,22 @@ def test_bold_digits_that_fill_a_picture_are_read(
 def test_the_view_and_the_cuts_are_those_that_a_network_is_surest_of() -> None:
     wide = rendered(next(drawings(1, seed=0)), 60, 0.1, light=True, margin=0.1)
     found = views(np.hstack([wide, np.repeat(wide, 3, axis=1)]))  # a zero, and one that is three times as wide
-    counts = [[len(cut) for cut in cuts] for view in found for cuts in view.parts]
-    assert counts == [[1], [2, 1, 3]]
+    (view,) = found
+    assert [sum(candidate.usual for candidate in part) for part in view.parts] == [1, 2]
+    assert len(likeliest(found).digits) == 3, "without a network the shape counts"
 
     def sure_of(least: int) -> Callable[[Pixels], NDArray[np.float32]]:
         """Of images with at least so many pixels of ink."""
         return lambda images: np.where((images > 0).sum(axis=(1, 2))[:, None] >= least, [0.9, 0.1], [0.6, 0.4])
 
-    assert len(likeliest(found).digits) == 3, "without a network the first cut counts"
     chosen = likeliest(found, sure_of(0))
     assert len(chosen.digits) == 2, "0.9 is more than 0.9 times 0.9"
     assert [(name, round(probability, 6)) for name, probability in chosen.considered] == [
         ("ink on light paper, specks gone: 2 digits", 0.81)
     ]
-    plain = likeliest(views(wide), sure_of(0))  # where there is nothing to choose, no network is asked
+    bar = np.full((60, 40), 255, np.uint8)
+    bar[10:50, 18:24] = 0
+    plain = likeliest(views(bar), sure_of(0))  # where there is nothing to choose, no network is asked
     assert (len(plain.digits), plain.considered) == (1, ())
     assert likeliest(views(np.full((40, 40), 255, np.uint8)), sure_of(0)).digits == ()
 
@@ -399,6 +401,34 @@ def test_parts_of_one_digit_stay_together_and_digits_that_touch_are_parted() -> 
         two[(distance < 51) & (distance > 42) & (down > 4) & (down < 96)] = 0
     assert len(read(two).digits) == 2
     assert len(read(two, several=False).digits) == 1
+
+
+def boxes_of(picture: Pixels) -> list[Box]:
+    """Of all that may be a digit, in any view of a picture."""
+    return [candidate.digit.box for view in views(picture) for part in view.parts for candidate in part]
+
+
+@pytest.mark.parametrize("slant", [0.0, 0.4])
+def test_a_cut_slants_with_the_writing(slant: float) -> None:
+    """Two bars that slant and are joined by a line: each of them can be read alone, whole."""
+    down, across = np.mgrid[:100, :160]
+    ink = (np.abs(down - 50) < 3) & (across > 50) & (across < 100)
+    for left in (50, 100):
+        ink |= (np.abs(across + slant * (down - 50) - left) < 6) & (down > 4) & (down < 96)
+    boxes = boxes_of(np.where(ink, np.uint8(0), np.uint8(255)))
+    for left in (50, 100):
+        whole = [box for box in boxes if box.height > 88 and abs(box.left + box.width / 2 - left) < 12 + 25 * slant]
+        assert min(box.width for box in whole) < 12 + 91 * slant + 25
+
+
+def test_of_what_reaches_over_its_neighbour_both_can_be_read() -> None:
+    """A bar that leans over a ring without touching it: they are of one part, and cut again."""
+    picture = np.full((100, 120), 255, np.uint8)
+    cv2.circle(picture, (40, 65), 26, 0, 6)
+    cv2.line(picture, (108, 5), (72, 95), 0, 6)
+    boxes = boxes_of(picture)
+    assert any(abs(box.left - 11) < 3 and abs(box.width - 58) < 5 for box in boxes), "the ring"
+    assert any(abs(box.left + box.width - 111) < 4 and box.height > 88 and box.width < 60 for box in boxes), "the bar"
 
 
 def test_lines_of_writing_are_read_one_after_the_other() -> None:

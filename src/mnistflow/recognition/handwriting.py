@@ -203,7 +203,7 @@ def gather(
     images, owners, plain = [], [], np.zeros((len(labels), size, size), np.uint8)
     for place, picture in enumerate(pictures):
         plain[place] = scale_only([picture], size)[0]
-        found = [digit.image for view in views(picture) for ((digit,),) in view.parts]
+        found = [candidate.digit.image for view in views(picture) for (candidate,) in view.parts]
         images += found
         owners += [place] * len(found)
     stacked = np.stack(images) if images else np.zeros((0, size, size), np.uint8)

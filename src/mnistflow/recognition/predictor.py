@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mnistflow.recognition import reader
 from mnistflow.recognition.onnx_graph import BATCH, description, read_graph, refuse_harmful
-from mnistflow.recognition.reader import Reading, View
+from mnistflow.recognition.reader import Candidate, Reading, View
 
 __all__ = ["Identity", "Predictor"]
 
@@ -146,7 +146,8 @@ class Predictor:
             raise ValueError(f"{self.identity.name} takes images of {height} x {width} pixels; pictures become squares")
         if self.identity.dataset in CROPPED:
             return reader.views(grey, size=height, several=several)
-        return [View((("grey", grey),), (((reader.resized(grey, size=height),),),))]
+        whole = Candidate(0, 1, reader.resized(grey, size=height), usual=True)
+        return [View((("grey", grey),), ((whole,),))]
 
     def _check(self, images: NDArray[np.uint8]) -> None:
         height, width = self.identity.image_size

@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mnistflow.recognition.cutting import Piece, Span, parts
 from mnistflow.recognition.ink import (
     MIN_SIDE_FOR_LINE_REMOVAL,
     SMALLEST,
     Floats,
-    Mask,
     Paper,
     ink_and_noise,
     is_light,
@@ -28,15 +28,14 @@ from mnistflow.recognition.ink import (
     scaled_down,
 )
 
-__all__ = ["Box", "Cut", "Digit", "Probabilities", "Reading", "View", "likeliest", "read", "resized", "views"]
+__all__ = ["Box", "Candidate", "Digit", "Probabilities", "Reading", "View", "likeliest", "read", "resized", "views"]
 
 INK_SHARE = 20 / 28  # of the side of an image: the longer side of what is written
 LARGEST = 1024  # pixels of the longer side that are worked on; a larger picture is scaled down first
 SCALED_UP = 64
-MIN_TOUCHING_ASPECT = 1.5  # times as wide as high: more than one digit
-MIN_CUT_ASPECT = 1.0  # times as wide as high: perhaps more than one digit
 
 LEAST = 1e-6  # of a probability
+CUT = 0.2  # logarithm of how much likelier a reading with one more cut has to be; chosen on validation images
 
 Probabilities = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """A network: (N, size, size) images, 0 being background, to (N, classes)."""
@@ -73,8 +72,14 @@ class Reading:
     considered: tuple[tuple[str, float], ...] = ()
 
 
-Cut = tuple[Digit, ...]
-"""Ink that hangs together, as one digit or cut into several."""
+@dataclass(frozen=True)
+class Candidate:
+    """What may be a digit: the ink between two cuts of a part, see :class:`mnistflow.recognition.cutting.Span`."""
+
+    start: int
+    end: int
+    digit: Digit
+    usual: bool
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,18 @@ class View:
     """A way to see a picture: what of it is ink."""
 
     steps: Steps
-    parts: tuple[tuple[Cut, ...], ...]  # from left to right: the ways to cut each, that which its shape suggests first
+    parts: tuple[
+        tuple[Candidate, ...], ...
+    ]  # from left to right: ink that hangs together, and what may be digits of it
 
-    def reading(self, chosen: Sequence[Cut]) -> Reading:
-        """What is read when each part is cut in one of the ways."""
-        digits = tuple(digit for cut in chosen for digit in cut)
-        return Reading(digits, self.steps + tuple(step for digit in digits for step in digit.steps))
+    def reading(self, digits: Sequence[Digit]) -> Reading:
+        """What is read when these are the digits."""
+        return Reading(tuple(digits), self.steps + tuple(step for digit in digits for step in digit.steps))
+
+    @property
+    def usual(self) -> Reading:
+        """What is read where the shape of the ink alone decides."""
+        return self.reading([candidate.digit for part in self.parts for candidate in part if candidate.usual])
 
 
 def read(
@@ -105,33 +116,46 @@ def read(
 
 
 def likeliest(found: Sequence[View], probabilities: Probabilities | None = None) -> Reading:
-    """The reading whose digits a network is surest of: of all views, with any cut of each part.
+    """The reading whose digits a network is surest of: of all views, and with any cuts of each part.
 
-    What counts is the product of the probabilities of all predictions. No view and no cut is preferred: no preference
-    reads more right on average over validation images drawn with thin pens, photographed and written side by side.
+    What counts is the product of the probabilities of all predictions, where each cut through ink that hangs together
+    makes it 0.82 times as large. No view is preferred.
 
     Args:
         found: what :func:`views` gave.
         probabilities: see :func:`read`.
     """
-    nothing_to_choose = len(found) == 1 and all(len(cuts) == 1 for cuts in found[0].parts)
+    nothing_to_choose = len(found) == 1 and all(len(part) == 1 for part in found[0].parts)
     if probabilities is None or nothing_to_choose:
-        return found[0].reading([cuts[0] for cuts in found[0].parts])
-    images = [digit.image for view in found for cuts in view.parts for cut in cuts for digit in cut]
+        return found[0].usual
+    images = [candidate.digit.image for view in found for part in view.parts for candidate in part]
     chances = iter(np.log(np.maximum(probabilities(np.stack(images)).max(axis=1), LEAST)).tolist())
     best, reading, considered = -math.inf, found[0].reading([]), []
     for view in found:
-        chosen, total = [], 0.0
-        for cuts in view.parts:
-            sums = [sum(next(chances) for _ in cut) for cut in cuts]
-            chosen.append(cuts[int(np.argmax(sums))])
-            total += max(sums)
-        digits = sum(map(len, chosen))
+        digits: list[Digit] = []
+        total = 0.0
+        for part in view.parts:
+            chance, chain = _likeliest_chain(part, [next(chances) for _ in part])
+            total += chance
+            digits += chain
         name = ", ".join(name.removeprefix("ink, ") for name, _ in view.steps[1:])
-        considered.append((f"{name}: {digits} digit{'s' * (digits != 1)}", math.exp(total)))
-        if chosen and total > best:
-            best, reading = total, view.reading(chosen)
+        considered.append((f"{name}: {len(digits)} digit{'s' * (len(digits) != 1)}", math.exp(total)))
+        if digits and total > best:
+            best, reading = total, view.reading(digits)
     return replace(reading, considered=tuple(considered))
+
+
+def _likeliest_chain(part: Sequence[Candidate], chances: Sequence[float]) -> tuple[float, list[Digit]]:
+    """Of the chains of candidates from the first to the last cut, the one whose sum of logarithms is largest."""
+    best: dict[int, tuple[float, list[Digit]]] = {0: (0.0, [])}  # by the cut that a chain has come to
+    for candidate, chance in zip(part, chances, strict=True):  # sorted by their start: what ends there came before
+        if candidate.start not in best:
+            continue
+        total, chain = best[candidate.start]
+        total += chance - (CUT if chain else 0)
+        if candidate.end not in best or total > best[candidate.end][0]:
+            best[candidate.end] = (total, [*chain, candidate.digit])
+    return best[max(best)]
 
 
 def views(grey: NDArray[np.uint8], *, size: int = 28, several: bool = True) -> list[View]:
@@ -163,7 +187,7 @@ def _views_on(paper: Paper, grey: NDArray[np.uint8], work: NDArray[np.uint8], si
         faint = float(np.clip(4 * noise, 0.02, 0.35))
     across, down = grey.shape[1] / work.shape[1], grey.shape[0] / work.shape[0]
 
-    def digit(piece: _Piece) -> Digit:
+    def digit(piece: Piece) -> Digit:
         left, top, width, height = cv2.boundingRect(piece.mask)
         inner = piece.mask[top : top + height, left : left + width]
         left, top = left + piece.left, top + piece.top
@@ -180,9 +204,11 @@ def _views_on(paper: Paper, grey: NDArray[np.uint8], work: NDArray[np.uint8], si
 
     found = []
     for name, mask in masks(ink, faint, noise):
-        groups = _groups(mask) if several else [[[_Piece(0, 0, mask)]]] if mask.any() else []
-        parts = tuple(tuple(tuple(map(digit, pieces)) for pieces in cuts) for cuts in groups)
-        found.append(View((*steps, (name, mask * np.uint8(255))), parts))
+        spans = parts(mask) if several else [[Span(0, 1, Piece(0, 0, mask), usual=True)]] if mask.any() else []
+        candidates = (
+            tuple(Candidate(span.start, span.end, digit(span.piece), span.usual) for span in part) for part in spans
+        )
+        found.append(View((*steps, (name, mask * np.uint8(255))), tuple(candidates)))
     return found
 
 
@@ -200,109 +226,6 @@ def resized(grey: NDArray[np.uint8], *, size: int) -> Digit:
     way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     image = np.asarray(cv2.resize(upright, (size, size), interpolation=way), dtype=np.uint8)
     return Digit(image, Box(0, 0, grey.shape[1], grey.shape[0]), (("resized", image),))
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """Ink that is one digit in some cut: a mask, and where its upper left corner is."""
-
-    left: int
-    top: int
-    mask: Mask
-
-
-def _groups(mask: Mask) -> list[list[list[_Piece]]]:
-    """The ink of each digit, or of some that may touch: line by line, each from left to right; see :func:`_cuts`.
-
-    Parts are of one digit where they are above one another and near, as the bar of a five and the rest of it.
-    """
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    parts = [
-        _Part(left, top, left + width, top + height, [n])
-        for n, (left, top, width, height, _) in enumerate(statistics.tolist())
-        if n
-    ]
-    tallest = max((part.lower - part.top for part in parts), default=0)
-    merged: list[_Part] = []
-    for part in sorted(parts, key=lambda part: part.left):
-        mate = next((other for other in merged if other.belongs_to(part, tallest)), None)
-        if mate is None:
-            merged.append(part)
-        else:
-            mate.take(part)
-    return [
-        _cuts(
-            _Piece(
-                part.left,
-                part.top,
-                np.isin(labels[part.top : part.lower, part.left : part.right], part.numbers).astype(np.uint8),
-            )
-        )
-        for part in _in_lines(merged)
-    ]
-
-
-@dataclass
-class _Part:
-    """Ink that hangs together, its edges and its numbers among the labels."""
-
-    left: int
-    top: int
-    right: int
-    lower: int
-    numbers: list[int]
-
-    def belongs_to(self, other: _Part, tallest: int) -> bool:
-        """Whether both are of one digit."""
-        over = min(self.right, other.right) - max(self.left, other.left)
-        apart = max(self.top, other.top) - min(self.lower, other.lower)
-        narrow = min(self.right - self.left, other.right - other.left)
-        low = min(self.lower - self.top, other.lower - other.top)
-        small = low < 0.45 * tallest and over > -0.12 * tallest  # a bar, or a bit of a stroke that broke
-        return apart < 0.35 * tallest and (over > 0.4 * narrow or small)
-
-    def take(self, other: _Part) -> None:
-        """Become the ink of both."""
-        self.left, self.top = min(self.left, other.left), min(self.top, other.top)
-        self.right, self.lower = max(self.right, other.right), max(self.lower, other.lower)
-        self.numbers += other.numbers
-
-
-def _in_lines(parts: list[_Part]) -> list[_Part]:
-    """Line by line, each from left to right."""
-    lines: list[list[_Part]] = []
-    for part in sorted(parts, key=lambda part: part.top + part.lower):
-        middle = (part.top + part.lower) / 2
-        if lines and any(other.top < middle < other.lower for other in lines[-1]):
-            lines[-1].append(part)
-        else:
-            lines.append([part])
-    return [part for line in lines for part in sorted(line, key=lambda part: part.left)]
-
-
-def _cuts(ink: _Piece) -> list[list[_Piece]]:
-    """The ways to cut ink into digits, that which its shape suggests first: what is wider than high may be several."""
-    height, width = ink.mask.shape
-    if height < 8 or width < MIN_CUT_ASPECT * height:
-        return [[ink]]
-    usual = round(width / (0.9 * height)) if width >= MIN_TOUCHING_ASPECT * height else 1
-    counts = dict.fromkeys(count for count in (usual, 1, 2, usual - 1, usual + 1) if count)
-    return [_parted(ink, count) for count in counts]
-
-
-def _parted(ink: _Piece, digits: int) -> list[_Piece]:
-    """So many digits that touch, each on its own: parted where there is least ink."""
-    width = ink.mask.shape[1]
-    columns = ink.mask.sum(axis=0)
-    edges = [0]
-    for number in range(1, digits):
-        near, reach = round(number * width / digits), max(1, round(0.25 * width / digits))
-        edges.append(near - reach + int(np.argmin(columns[near - reach : near + reach])))
-    pieces = [
-        _Piece(ink.left + start, ink.top, np.ascontiguousarray(ink.mask[:, start:end]))
-        for start, end in zip(edges, [*edges[1:], width], strict=True)
-    ]
-    return [piece for piece in pieces if piece.mask.any()]
 
 
 def _centred(crop: Floats, size: int) -> NDArray[np.uint8]:

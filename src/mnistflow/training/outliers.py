@@ -151,13 +151,16 @@ def _piece(digits: Images, chance: Generator) -> Images:
 
 
 def _pair(digits: Images, chance: Generator) -> Images:
-    """Two digits side by side or touching."""
+    """Two digits side by side or touching, perhaps of other sizes."""
     one, other = (_cropped(digits[int(chance.integers(len(digits)))]) for _ in range(2))
+    share = float(chance.uniform(0.6, 1))
+    other = np.asarray(cv2.resize(other, None, fx=share, fy=share, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    parts = [one, other] if chance.random() < 0.5 else [other, one]
     gap, size = int(chance.integers(-3, 4)), digits.shape[-1]
     canvas = np.zeros((size, one.shape[1] + other.shape[1] + abs(gap)), np.uint8)
-    for part, left in ((one, 0), (other, one.shape[1] + gap)):
-        top = (size - part.shape[0]) // 2
-        place = canvas[top : top + part.shape[0], left : left + part.shape[1]]
+    for part, left in zip(parts, (0, parts[0].shape[1] + gap), strict=True):
+        top = int(chance.integers(size - part.shape[0] + 1))
+        place = canvas[top : top + part.shape[0], max(0, left) : max(0, left) + part.shape[1]]
         np.maximum(place, part, out=place)
     return centred(canvas, size)
 
