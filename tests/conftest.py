@@ -33,6 +33,7 @@ from mnistflow.export import formats
 from mnistflow.pipeline import fork_server
 from mnistflow.tracking.relocation import relocate
 from mnistflow.training.assembly import assemble
+from mnistflow.training.certainty import certainty_of
 from mnistflow.training.history import Epoch
 
 if TYPE_CHECKING:
@@ -346,7 +347,7 @@ def serving(clean: Checkout, mnist_folder: Path, shared: Path) -> Checkout:
     def make(checkout: Checkout) -> None:
         clean.copy(checkout.folder)
         published = datasets.build("mnist", {}).read(mnist_folder.parents[1])
-        train, _, _ = preprocessing.prepare(
+        train, validation, _ = preprocessing.prepare(
             published,
             dataset="mnist",
             validation_size=0.1,
@@ -356,7 +357,7 @@ def serving(clean: Checkout, mnist_folder: Path, shared: Path) -> Checkout:
             device=torch.device("cpu"),
         )
         for name, recipe in (("fast", "fast99"), ("mlp", "default")):
-            _train(name, recipe, train, checkout.folder / f"{name}.safetensors")
+            _train(name, recipe, train, validation, checkout.folder / f"{name}.safetensors")
         # Their graphs are made in a process that ends: a server that makes them keeps PyTorch in its memory.
         program = (
             "from mnistflow.serving.catalogue import open_predictor\n"
@@ -367,20 +368,19 @@ def serving(clean: Checkout, mnist_folder: Path, shared: Path) -> Checkout:
     return made_once(shared / "serving", make)
 
 
-def _train(name: str, recipe_name: str, train: Split, path: Path) -> None:
-    """One epoch of a network of params.yaml by a recipe of it."""
+def _train(name: str, recipe_name: str, train: Split, validation: Split, path: Path) -> None:
+    """One epoch of a network of params.yaml by a recipe of it, with some drawn digits and outliers."""
     params = load(ROOT / "params.yaml")
     block, recipe = params.models[name], params.recipes[recipe_name]
     generator = devices.seeded(0, 2, torch.device("cpu"))
     model = models.build(block.architecture, train.image_shape, len(train.inputs.classes), block.arguments)
-    training = assemble(
-        model, train, generator, **recipe.arguments | {"augment": None, "precision": "fp32", "keep": "last"}
-    )
+    others = {"augment": None, "precision": "fp32", "keep": "last", "drawn_digits": 4000, "outliers": 8000}
+    training = assemble(model, train, generator, **recipe.arguments | others)
     for event in training.events():
         if isinstance(event, Epoch):
             break
-    metadata = models.ModelMetadata(block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss)
-    models.save(path, model, metadata)
+    about = (block.architecture, block.arguments, train.image_shape, train.inputs, recipe.loss)
+    models.save(path, model, models.ModelMetadata(*about, *certainty_of(model, validation, recipe.loss)))
 
 
 @pytest.fixture

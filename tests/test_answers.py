@@ -15,11 +15,12 @@ from test_exporting import saved
 from mnistflow.export import formats
 from mnistflow.recognition import answers
 from mnistflow.recognition.answers import COLUMNS, Answer, Guess, Named
+from mnistflow.recognition.numbers import numbers
 from mnistflow.recognition.predictor import Predictor
 from mnistflow.recognition.reader import Box
 
 SEVEN = Named("7", 0.9, (Guess("1", 0.06), Guess("9", 0.03)), {"1": 0.06, "7": 0.9, "9": 0.03}, Box(1, 2, 3, 4), "sure")
-ONE = Named("1", 0.8, (Guess("7", 0.15), Guess("9", 0.05)), {"1": 0.8, "7": 0.15, "9": 0.05}, Box(5, 6, 7, 8), "sure")
+ONE = Named("1", 0.8, (Guess("7", 0.15), Guess("9", 0.05)), {"1": 0.8, "7": 0.15, "9": 0.05}, Box(5, 2, 7, 8), "sure")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +69,8 @@ def test_an_answer_has_label_probability_and_runners_up(predictor: Predictor, tm
     assert digit.probability == answer.probability == float(chances.max())
     assert sorted([digit.label, *(guess.label for guess in digit.runners_up)]) == ["one", "two", "zero"]
     assert digit.box == Box(0, 0, 40, 60)
+    (number,) = answer.numbers
+    assert (number.text, number.line, number.positions, number.box) == (digit.label, 1, (1,), digit.box)
 
 
 @pytest.mark.parametrize(
@@ -87,34 +90,37 @@ def test_unreadable_files_give_one_line(predictor: Predictor, tmp_path: Path, na
 
 
 def test_answers_as_text(predictor: Predictor) -> None:
-    one = Answer("7.png", "7", 0.9, (SEVEN,))
-    several = Answer("71.png", "71", 0.72, (SEVEN, ONE))
-    nothing = Answer("none.png", "", None, ())
-    assert one.line(8) == "7.png     7  90.0%   then 1 6.0%, 9 3.0%"
-    assert several.line(8) == "71.png    71  72.0%   least sure: number 2, 1 80.0%, then 7 15.0%, 9 5.0%"
-    assert nothing.line(8) == "none.png  no digit found"
-    nearly = replace(SEVEN, runners_up=(Guess("1", 0.0004), Guess("9", 0.0)))
-    assert Answer("7.png", "7", 0.99951, (nearly,)).line(5) == "7.png  7  >99.9%   then 1 <0.1%, 9 0.0%"
+    def answer_of(name: str, *digits: Named) -> Answer:
+        found = numbers(digits)
+        text = " ".join(number.text for number in found)
+        return Answer(name, text, found[0].probability if found else None, digits, found)
 
+    one, several, nothing = answer_of("7.png", SEVEN), answer_of("71.png", SEVEN, ONE), answer_of("none.png")
+    assert one.line(8) == "7.png     7  90.0%   then 1 6.0%, 9 3.0%"
+    assert several.line(8) == "71.png    71  72.0%   least sure: digit 2, 1 80.0%, then 7 15.0%, 9 5.0%"
+    assert nothing.line(8) == "none.png  no digit found"
+    nearly = replace(SEVEN, probability=0.99951, runners_up=(Guess("1", 0.0004), Guess("9", 0.0)))
+    assert answer_of("7.png", nearly).line(5) == "7.png  7  >99.9%   then 1 <0.1%, 9 0.0%"
     unsure, unknown = replace(SEVEN, verdict="unsure"), replace(ONE, verdict="none")
-    assert Answer("7.png", "7", 0.9, (unsure,)).line(5) == "7.png  7  90.0%   unsure, then 1 6.0%, 9 3.0%"
-    assert Answer("a.png", "", None, (unknown,)).line(5) == ("a.png  no digit found   most like 1 80.0%")
-    assert Answer("a.png", "", None, (unknown, SEVEN)).line(5) == (
-        "a.png  no digit found   1 of 2 pieces of ink are like none"
+    assert answer_of("7.png", unsure).line(5) == "7.png  7  90.0%   unsure, then 1 6.0%, 9 3.0%"
+    assert answer_of("a.png", unknown).line(5) == "a.png  no digit found   most like 1 80.0%"
+    mostly = answer_of("a.png", unknown, SEVEN, unknown)
+    assert mostly.line(5) == "a.png  no digit found   2 of 3 pieces of ink are like none"
+    assert answer_of("a.png", unsure, unknown, SEVEN).line(5) == (
+        "a.png  7?7  81.0%   unsure: digit 1, 7 90.0%, then 1 6.0%, 9 3.0%"
     )
-    assert Answer("a.png", "7?7", 0.81, (SEVEN, unknown, unsure)).line(5) == (
-        "a.png  7?7  81.0%   least sure: number 1, 7 90.0%, then 1 6.0%, 9 3.0%; no digit: number 2"
-    )
+    two_lines = Answer("a.png", "7 7\n1", 0.5, (SEVEN, SEVEN, ONE), numbers((SEVEN, SEVEN, ONE)))
+    assert two_lines.line(5).startswith("a.png  7 7 | 1  50.0%   least sure: digit 3, 1 80.0%")
 
     document = json.loads(json.dumps(several.tree(predictor)))
     assert document["model"] == {"name": "mlp", "weights": predictor.identity.weights}
     assert (document["file"], document["text"], document["probability"], len(document["digits"])) == (
         "71.png",
         "71",
-        0.72,
+        pytest.approx(0.72),
         2,
     )
-    assert document["digits"][1]["box"] == {"left": 5, "top": 6, "width": 7, "height": 8}
+    assert document["digits"][1]["box"] == {"left": 5, "top": 2, "width": 7, "height": 8}
     assert document["digits"][1]["runners_up"][0] == {"label": "7", "probability": 0.15}
     assert nothing.tree(predictor)["probability"] is None
 
@@ -123,7 +129,9 @@ def test_answers_as_text(predictor: Predictor) -> None:
     for answer in (several, nothing):
         table.writerows(answer.rows())
     assert text.getvalue() == (
-        "71.png,1,7,0.900000,1,0.060000,1,2,3,4,sure\n71.png,2,1,0.800000,7,0.150000,5,6,7,8,sure\nnone.png,,,,,,,,,,\n"
+        "71.png,1,7,0.900000,1,0.060000,1,2,3,4,sure,1,1\n"
+        "71.png,2,1,0.800000,7,0.150000,5,2,7,8,sure,1,1\n"
+        "none.png,,,,,,,,,,,,\n"
     )
 
 

@@ -211,6 +211,19 @@ def test_an_empty_picture_is_said_to_be_one(page: Page) -> None:
     expect(page.locator(".column").first).to_contain_text("Nothing is written there.")
 
 
+def test_what_is_no_digit_is_said_to_be_none(page: Page) -> None:
+    page.get_by_role("checkbox", name=MLP).uncheck()
+    letter = [[[0.2, 0.8], [0.2, 0.2], [0.5, 0.6], [0.8, 0.2], [0.8, 0.8]]]  # an M
+    draw(page, [np.array(stroke) for stroke in letter])
+    assert read(page) == "?"
+    expect(page.locator(".digit i")).to_have_text("no digit")
+    expect(page.get_by_role("status")).to_contain_text(f"{FAST} reads no digit.")
+    page.get_by_role("button", name="Clear").click()
+    draw(page, SEVEN)
+    assert read(page) == "7"
+    expect(page.locator(".digit i")).to_have_count(0)
+
+
 def test_it_can_be_drawn_on_by_keyboard(page: Page) -> None:
     sheet = page.get_by_role("application", name="Sheet to draw on")
     for _ in range(3):

@@ -111,7 +111,10 @@ def predict(
     if explain is not None and not failed:
         from mnistflow import figures
 
-        figure = figures.reading(reading, answer.chances(), predictor.identity.classes)
+        verdicts = [digit.verdict for digit in answer.digits]
+        figure = figures.reading(
+            reading, answer.chances(), predictor.identity.classes, text=answer.text, verdicts=verdicts
+        )
         figures.save(figure, explain, dpi=load().plot.dpi)
     if failed:
         raise ValueError(f"{failed} of {len(names)} files could not be read")

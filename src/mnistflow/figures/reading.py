@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mnistflow.figures.style import fitted, frame, page, picture, set_page_size, shortened, styled, text_width, wrapped
 
 if TYPE_CHECKING:  # what draws a result needs nothing that reads pictures
+    from mnistflow.recognition.numbers import Verdict
     from mnistflow.recognition.reader import Reading
 
 __all__ = ["reading"]
@@ -26,15 +27,25 @@ ABOVE = 0.42  # of a caption
 BAR = 0.15  # from one bar to the next
 LINE = 0.18  # from one line of text to the next
 MOST = 12  # bars of one digit
+CAPTIONS: dict[Verdict, str] = {"sure": "", "unsure": ", unsure", "none": ", no digit"}
 
 
-def reading(result: Reading, probabilities: NDArray[np.floating[Any]], classes: Sequence[str]) -> Figure:
+def reading(
+    result: Reading,
+    probabilities: NDArray[np.floating[Any]],
+    classes: Sequence[str],
+    *,
+    text: str | None = None,
+    verdicts: Sequence[Verdict] = (),
+) -> Figure:
     """The steps in which a picture was read, the place of each digit in it, and what a network said of each.
 
     Args:
         result: what the reader made of the picture.
         probabilities: (N, classes) of its digits.
         classes: their names.
+        text: what is read as a whole; None: the likeliest class of each digit.
+        verdicts: of each digit; none: all are sure.
     """
     count, columns = len(result.digits), max(COLUMNS, 1)
     bars = min(len(classes), MOST)
@@ -45,7 +56,8 @@ def reading(result: Reading, probabilities: NDArray[np.floating[Any]], classes: 
     with styled() as colours:
         figure, axes = page()
         best = [classes[int(row.argmax())] for row in probabilities]
-        title = f"Read as {' '.join(best)}" if count else "No digit found"
+        read = " ".join(best) if text is None else " | ".join(text.splitlines())
+        title = f"Read as {read}" if read else "No digit found"
         axes.text(wide / 2, 0.12, title, fontsize=11, ha="center", va="top")
         if len(result.considered) > 1:
             views = [f"{probability:.2%}  {name}" for name, probability in result.considered]
@@ -71,7 +83,8 @@ def reading(result: Reading, probabilities: NDArray[np.floating[Any]], classes: 
         top += (PLACE + ABOVE) * rows + 0.1
         for number, row in enumerate(probabilities):
             left, upper = PLACE * (number % columns), top + high * (number // columns) + ABOVE
-            axes.text(left, upper - 0.06, f"{best[number]}: {row.max():.1%}", fontsize=9, va="bottom")
+            verdict = CAPTIONS[verdicts[number] if verdicts else "sure"]
+            axes.text(left, upper - 0.06, f"{best[number]}: {row.max():.1%}{verdict}", fontsize=9, va="bottom")
             _bars(axes, row, classes, left, upper, colours.blue)
         set_page_size(figure, wide, top + high * below + 0.1)
         return figure

@@ -1,4 +1,4 @@
-"""From any picture to digits, without PyTorch: decoding, finding and centring digits, predictions by ONNX Runtime.
+"""From any picture to numbers, without PyTorch: decoding, finding and cutting digits, predictions by ONNX Runtime.
 
 Also other people's handwriting, for a fair test. Imports `data`, `evaluation` and `core`.
 """

@@ -8,25 +8,25 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnistflow.data.pictures import formats, listed
 from mnistflow.recognition.decoding import decode
+from mnistflow.recognition.numbers import Number, Verdict, numbers
 from mnistflow.recognition.predictor import Predictor
 from mnistflow.recognition.reader import Box, Digit, Reading
 
 __all__ = [
     "COLUMNS",
     "STANDARD_INPUT",
-    "UNKNOWN",
     "Answer",
     "Guess",
     "Named",
-    "Verdict",
     "answer",
     "answered",
     "identified",
@@ -37,12 +37,8 @@ STANDARD_INPUT = "-"
 RUNNERS_UP = 2
 COLUMNS = (
     *("file", "position", "label", "probability", "second", "second_probability"),
-    *("left", "top", "width", "height", "verdict"),
+    *("left", "top", "width", "height", "verdict", "line", "number"),
 )
-UNKNOWN = "?"  # stands in a text for what is none of the classes
-
-Verdict = Literal["sure", "unsure", "none"]
-"""Whether an image is of a class; ``none``: it does not look like any of them."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +65,16 @@ class Named:
         """The label and its probability."""
         return Guess(self.label, self.probability)
 
-    @property
-    def text(self) -> str:
-        """The label, or :data:`UNKNOWN`."""
-        return UNKNOWN if self.verdict == "none" else self.label
-
 
 @dataclass(frozen=True)
 class Answer:
     """What a network reads in one picture."""
 
     file: str
-    text: str  # all labels from left to right, `?` for what is no digit; empty where no number is written
-    probability: float | None  # that all labels in the text are right; None where it is empty
-    digits: tuple[Named, ...]
+    text: str  # the numbers, a space between them and a line for each of the picture; `?` for what is no digit
+    probability: float | None  # that all labels in the text are right; None where no number is written
+    digits: tuple[Named, ...]  # everything that was found, line by line, from left to right
+    numbers: tuple[Number, ...]
 
     def chances(self) -> NDArray[np.float32]:
         """What the network says: (digits, classes)."""
@@ -91,21 +83,22 @@ class Answer:
     def line(self, width: int) -> str:
         """For people; the file's name takes so many characters."""
         name = f"{self.file:<{width}}"
-        unknown = [number for number, digit in enumerate(self.digits, start=1) if digit.verdict == "none"]
+        unknown = sum(digit.verdict == "none" for digit in self.digits)
         if self.probability is None:
             if len(self.digits) == 1:
                 return f"{name}  no digit found   most like {_listed([self.digits[0].best])}"
-            like_none = f"   {len(unknown)} of {len(self.digits)} pieces of ink are like none" if unknown else ""
+            like_none = f"   {unknown} of {len(self.digits)} pieces of ink are like none" if unknown else ""
             return f"{name}  no digit found{like_none}"
-        text = f"{name}  {self.text}  {_percent(self.probability)}"
-        if len(self.digits) == 1:
-            unsure = "unsure, " if self.digits[0].verdict == "unsure" else ""
-            return f"{text}   {unsure}then {_listed(self.digits[0].runners_up)}"
-        known = [(number, digit) for number, digit in enumerate(self.digits, start=1) if digit.verdict != "none"]
-        number, least = min(known, key=lambda item: item[1].probability)
-        how = "unsure" if least.verdict == "unsure" else "least sure"
-        text += f"   {how}: number {number}, {_listed([least.best])}, then {_listed(least.runners_up)}"
-        return text + (f"; no digit: number {', '.join(map(str, unknown))}" if unknown else "")
+        text = f"{name}  {' | '.join(self.text.splitlines())}  {_percent(self.probability)}"
+        positions = [position for number in self.numbers for position in number.positions]
+        known = [position for position in positions if self.digits[position - 1].verdict != "none"]
+        position = min(known, key=lambda position: self.digits[position - 1].probability)
+        least = self.digits[position - 1]
+        unsure = "unsure" if least.verdict == "unsure" else ""
+        if len(positions) == 1:
+            return f"{text}   {unsure + ', ' if unsure else ''}then {_listed(least.runners_up)}"
+        where = f"digit {position}, {_listed([least.best])}, then {_listed(least.runners_up)}"
+        return f"{text}   {unsure or 'least sure'}: {where}"
 
     def tree(self, predictor: Predictor) -> dict[str, object]:
         """For programs: what JSON has a form for, with the model that answered."""
@@ -113,7 +106,15 @@ class Answer:
         return {**asdict(self), "model": model}
 
     def rows(self) -> list[dict[str, object]]:
-        """For tables: a row of :data:`COLUMNS` for each digit; one with nothing but the name where there is none."""
+        """For tables: a row of :data:`COLUMNS` for each digit; one with nothing but the name where there is none.
+
+        Lines and numbers count from 1; a piece of ink that is in no number has neither.
+        """
+        places = {
+            position: {"line": number.line, "number": count}
+            for count, number in enumerate(self.numbers, start=1)
+            for position in number.positions
+        }
         return [
             {
                 "file": self.file,
@@ -124,6 +125,7 @@ class Answer:
                 "second_probability": f"{digit.runners_up[0].probability:.6f}" if digit.runners_up else "",
                 **asdict(digit.box),
                 "verdict": digit.verdict,
+                **places.get(position, {}),
             }
             for position, digit in enumerate(self.digits, start=1)
         ] or [{"file": self.file}]
@@ -165,12 +167,15 @@ def answer(predictor: Predictor, name: str, here: Path, several: bool) -> tuple[
 def answered(predictor: Predictor, name: str, reading: Reading) -> Answer:
     """What a network says of the digits that were found in a picture; see :func:`answer`."""
     named = identified(predictor, reading.digits)
-    known = [digit for digit in named if digit.verdict != "none"]
-    if 2 * len(known) <= len(named):  # a drawing, say, or printed text; or nothing
-        return Answer(name, "", None, named)
-    between = "" if all(len(digit.label) == 1 for digit in named) else " "
-    text = between.join(digit.text for digit in named)
-    return Answer(name, text, math.prod(digit.probability for digit in known), named)
+    found = numbers(named)
+    lines = [" ".join(number.text for number in line) for _, line in groupby(found, key=attrgetter("line"))]
+    return Answer(
+        file=name,
+        text="\n".join(lines),
+        probability=math.prod(number.probability for number in found) if found else None,
+        digits=named,
+        numbers=found,
+    )
 
 
 def identified(predictor: Predictor, digits: Sequence[Digit]) -> tuple[Named, ...]:

@@ -38,7 +38,9 @@ __all__ = [
     "mnist_test",
     "outlined",
     "photograph",
+    "photographed",
     "photographs",
+    "printed",
     "scale_only",
     "score",
     "uci_like",
@@ -267,6 +269,18 @@ def photograph(image: NDArray[np.uint8], seed: int = 0) -> NDArray[np.uint8]:
     chance = np.random.default_rng([seed, drawn])
     height, width = (int(side) for side in chance.integers(200, 401, size=2))
     ink, lines = _written(image, height, width, chance)
+    return photographed(ink, lines, chance)
+
+
+def photographed(ink: Floats, lines: Floats, chance: Generator) -> NDArray[np.uint8]:
+    """A photograph of ink on paper; see :func:`photograph`.
+
+    Args:
+        ink: how much of the paper is covered by ink, (H, W), 0 to 1.
+        lines: how dark its printed lines are, (H, W), 0 to 1.
+        chance: decides about view, paper, light and camera.
+    """
+    height, width = ink.shape
     view = _seen_at_an_angle(height, width, chance)
     ink, lines = (np.asarray(cv2.warpPerspective(item, view, (width, height)), np.float64) for item in (ink, lines))
 
@@ -300,7 +314,11 @@ def _written(image: NDArray[np.uint8], height: int, width: int, chance: Generato
     top, left = int(chance.integers(height - side + 1)), int(chance.integers(width - side + 1))
     uneven = 1 - chance.uniform(0, 0.35) * _smooth_noise(side, side, side / 12, chance)
     ink[top : top + side, left : left + side] = small * uneven
+    return ink, printed(height, width, chance)
 
+
+def printed(height: int, width: int, chance: Generator) -> Floats:
+    """How dark the lines are that are printed on plain, ruled or squared paper: (height, width), 0 to 1."""
     lines = np.zeros((height, width), np.float32)
     kind, distance, thickness = chance.integers(3), int(chance.integers(24, 61)), int(chance.integers(1, 3))
     darkness = float(chance.uniform(0.08, 0.4))
@@ -310,7 +328,7 @@ def _written(image: NDArray[np.uint8], height: int, width: int, chance: Generato
     if kind == 2:
         for column in range(int(chance.integers(distance)), width, distance):
             lines[:, column : column + thickness] = darkness
-    return ink, lines
+    return lines
 
 
 def _seen_at_an_angle(height: int, width: int, chance: Generator) -> Floats:
