@@ -25,6 +25,10 @@ __all__ = [
 SMALLEST = 24  # of the longer side; the ink of a smaller picture is scaled up
 MIN_COMPONENT_SHARE = 0.04  # share of the largest connected component; smaller components are removed
 MIN_EDGE_COMPONENT_SHARE = 0.25  # the same for components that touch the edge of the picture
+SMALLEST_BOX = 16  # pixels of the shorter side of a printed box
+MAX_BOX_INK = 0.4  # share of its place that a printed box covers
+MIN_BOX_SIDE = 0.85  # share of each side along which a printed box has ink
+MIN_IN_BOX = 0.3  # times the height of a printed box: what is written in it
 MIN_LINE_SHARE = 0.6  # of the picture's width, or of its height: a straight line that is longer may be a printed one
 MAX_LINE_THICKNESS_SHARE = 0.015  # of the shorter side, beside a pixel: half of how thick a printed line may be
 # In pixels of the shorter side:
@@ -158,6 +162,7 @@ def masks(ink: Floats, faint: float, noise: float) -> list[tuple[str, Mask]]:
     sure = smooth > 0.5
     if not large:
         return [("ink, specks gone", _without_specks(there, sure, large))]
+    there = _without_boxes(there)
     without = _without_lines(there)
     if without is there:
         return [("ink, specks gone", _without_specks(there, sure, large))]
@@ -177,6 +182,37 @@ def _without_specks(there: Mask, sure: NDArray[np.bool_], large: bool) -> Mask:
         outside = (left == 0) | (top == 0) | (left + width == there.shape[1]) | (top + height == there.shape[0])
         amount[outside & (amount < MIN_EDGE_COMPONENT_SHARE * amount.max())] = 0
     return np.asarray((amount > MIN_COMPONENT_SHARE * amount.max())[labels], dtype=np.uint8)
+
+
+def _without_boxes(mask: Mask) -> Mask:
+    """Take away printed boxes and rows of them, as forms have for digits: ink along all sides, and other ink inside.
+
+    Ink that touches a box stays, but for straight strokes.
+    """
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    edges = np.asarray(statistics)[1:]
+    left, top, right, lower = edges[:, 0], edges[:, 1], edges[:, 0] + edges[:, 2], edges[:, 1] + edges[:, 3]
+    kept = mask
+    for number, (x, y, width, height, area) in enumerate(edges.tolist(), start=1):
+        shorter = min(width, height)
+        if shorter < SMALLEST_BOX or area > MAX_BOX_INK * width * height:
+            continue
+        box = (labels[y : y + height, x : x + width] == number).astype(np.uint8)
+        near = max(2, round(0.12 * shorter))
+        bands = (box[:near].max(axis=0), box[-near:].max(axis=0), box[:, :near].max(axis=1), box[:, -near:].max(axis=1))
+        if min(band.mean() for band in bands) < MIN_BOX_SIDE:
+            continue
+        length = round(0.35 * shorter)
+        walls = [cv2.morphologyEx(box, cv2.MORPH_OPEN, np.ones(way, np.uint8)) for way in ((length, 1), (1, length))]
+        touching = np.where(cv2.dilate(np.maximum(*walls), np.ones((3, 3), np.uint8)) > 0, np.uint8(0), box)
+        _, _, bits, _ = cv2.connectedComponentsWithStats(touching, connectivity=8)
+        inside = (left > x) & (top > y) & (right < x + width) & (lower < y + height)
+        heights = [*(lower - top)[inside].tolist(), *bits[1:, cv2.CC_STAT_HEIGHT].tolist()]
+        if max(heights, default=0) > MIN_IN_BOX * height:
+            kept = kept.copy() if kept is mask else kept
+            place = kept[y : y + height, x : x + width]
+            place[box > 0] = touching[box > 0]
+    return kept
 
 
 def _without_lines(mask: Mask) -> Mask:

@@ -35,6 +35,8 @@ LARGEST = 1024  # pixels of the longer side that are worked on; a larger picture
 SCALED_UP = 64
 
 LEAST = 1e-6  # of a probability
+SIGN = math.log(0.5)  # of the probability of a small piece, at least: it may be a point or a dash, which is no digit
+SIGN_HEIGHT = 0.5  # times the height of the ink that it hangs together with, or nearly
 CUT = 0.2  # logarithm of how much likelier a reading with one more cut has to be; chosen on validation images
 
 Probabilities = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -147,12 +149,14 @@ def likeliest(found: Sequence[View], probabilities: Probabilities | None = None)
 
 def _likeliest_chain(part: Sequence[Candidate], chances: Sequence[float]) -> tuple[float, list[Digit]]:
     """Of the chains of candidates from the first to the last cut, the one whose sum of logarithms is largest."""
+    height = max(candidate.digit.box.height for candidate in part)
     best: dict[int, tuple[float, list[Digit]]] = {0: (0.0, [])}  # by the cut that a chain has come to
     for candidate, chance in zip(part, chances, strict=True):  # sorted by their start: what ends there came before
         if candidate.start not in best:
             continue
         total, chain = best[candidate.start]
-        total += chance - (CUT if chain else 0)
+        is_small = candidate.digit.box.height < SIGN_HEIGHT * height
+        total += max(chance, SIGN if is_small else -math.inf) - (CUT if chain else 0)
         if candidate.end not in best or total > best[candidate.end][0]:
             best[candidate.end] = (total, [*chain, candidate.digit])
     return best[max(best)]
