@@ -106,8 +106,11 @@ def test_answers_as_text(predictor: Predictor) -> None:
     assert answer_of("a.png", unknown).line(5) == "a.png  no digit found   most like 1 80.0%"
     mostly = answer_of("a.png", unknown, SEVEN, unknown)
     assert mostly.line(5) == "a.png  no digit found   2 of 3 pieces of ink are like none"
-    assert answer_of("a.png", unsure, unknown, SEVEN).line(5) == (
-        "a.png  7?7  81.0%   unsure: digit 1, 7 90.0%, then 1 6.0%, 9 3.0%"
+    assert answer_of("a.png", SEVEN, unknown, SEVEN).line(5) == (
+        "a.png  7?7  81.0%   least sure: digit 1, 7 90.0%, then 1 6.0%, 9 3.0%"
+    )
+    assert answer_of("a.png", SEVEN, unsure).line(5) == (
+        "a.png  77  81.0%   least sure: digit 1, 7 90.0%, then 1 6.0%, 9 3.0%"
     )
     two_lines = Answer("a.png", "7 7\n1", 0.5, (SEVEN, SEVEN, ONE), numbers((SEVEN, SEVEN, ONE)))
     assert two_lines.line(5).startswith("a.png  7 7 | 1  50.0%   least sure: digit 3, 1 80.0%")

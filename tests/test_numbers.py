@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -40,8 +40,8 @@ def row(text: str, left: int = 0, top: int = 0) -> list[Read]:
         (["030-12-34"], [("0301234", 1)]),
         (["1x2"], [("1?2", 1)]),
         (["xx1"], []),
-        (["1x"], [("1?", 1)]),
-        (["1xx"], []),
+        (["1x"], []),
+        (["1x23"], [("1?23", 1)]),
         (["-1"], [("1", 1)]),
         (["--"], []),
         ([], []),
@@ -50,6 +50,15 @@ def row(text: str, left: int = 0, top: int = 0) -> list[Read]:
 def test_digits_make_numbers_line_by_line(lines: list[str], expected: list[tuple[str, int]]) -> None:
     digits = [digit for number, line in enumerate(lines) for digit in row(line, top=60 * number)]
     assert [(number.text, number.line) for number in numbers(digits)] == expected
+
+
+def test_what_is_unsure_counts_half() -> None:
+    one, unsure, none = (Read("1", Box(25 * place, 0, 20, 30)) for place in range(3))
+    unsure, none = replace(unsure, verdict="unsure"), replace(none, verdict="none")
+    assert [number.text for number in numbers([unsure])] == ["1"]
+    assert [number.text for number in numbers([one, unsure])] == ["11"]
+    assert numbers([one, unsure, none]) == ()
+    assert numbers([none]) == ()
 
 
 def test_a_number_says_where_it_is_and_how_sure_it_is() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Checkout, answering, free_port, lacking
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 from playwright.sync_api import Browser, Page, expect
 from strokes import drawings
 
@@ -213,8 +213,8 @@ def test_an_empty_picture_is_said_to_be_one(page: Page) -> None:
 
 def test_what_is_no_digit_is_said_to_be_none(page: Page) -> None:
     page.get_by_role("checkbox", name=MLP).uncheck()
-    letter = [[[0.2, 0.8], [0.2, 0.2], [0.5, 0.6], [0.8, 0.2], [0.8, 0.8]]]  # an M
-    draw(page, [np.array(stroke) for stroke in letter])
+    cross = ([[0.3, 0.2], [0.48, 0.5], [0.65, 0.8]], [[0.65, 0.2], [0.48, 0.5], [0.3, 0.8]])
+    draw(page, [np.array(stroke) for stroke in cross])
     assert read(page) == "?"
     expect(page.locator(".digit i")).to_have_text("no digit")
     expect(page.get_by_role("status")).to_contain_text(f"{FAST} reads no digit.")
@@ -222,6 +222,25 @@ def test_what_is_no_digit_is_said_to_be_none(page: Page) -> None:
     draw(page, SEVEN)
     assert read(page) == "7"
     expect(page.locator(".digit i")).to_have_count(0)
+
+
+def test_a_page_of_numbers_has_a_box_for_each_digit(page: Page, mnist_folder: Path) -> None:
+    """Two lines of three test digits each, in printed boxes."""
+    test = datasets.build("mnist", {}).read(mnist_folder.parents[1])[1]
+    sheet = Image.new("L", (420, 320), 245)
+    pen = ImageDraw.Draw(sheet)
+    for place in range(6):
+        left, top = 30 + 120 * (place % 3), 30 + 140 * (place // 3)
+        pen.rectangle((left, top, left + 110, top + 120), outline=120, width=2)
+        digit = Image.fromarray(np.asarray(test.images[place])).resize((84, 84), Image.Resampling.BICUBIC)
+        sheet.paste(20, (left + 13, top + 18), digit)
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    page.locator("#file").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    expect(page.locator(".box")).to_have_count(6)
+    assert read(page) == "".join(str(int(label)) for label in test.labels[:6])
+    tops = page.locator(".box").evaluate_all("boxes => boxes.map(box => Math.round(box.getBoundingClientRect().top))")
+    assert max(tops[:3]) < min(tops[3:]), "line by line"
 
 
 def test_it_can_be_drawn_on_by_keyboard(page: Page) -> None:

@@ -411,14 +411,14 @@ def boxes_of(picture: Pixels) -> list[Box]:
 @pytest.mark.parametrize("slant", [0.0, 0.4])
 def test_a_cut_slants_with_the_writing(slant: float) -> None:
     """Two bars that slant and are joined by a line: each of them can be read alone, whole."""
-    down, across = np.mgrid[:100, :160]
-    ink = (np.abs(down - 50) < 3) & (across > 50) & (across < 100)
-    for left in (50, 100):
+    down, across = np.mgrid[:100, :200]
+    ink = (np.abs(down - 50) < 3) & (across > 50) & (across < 140)
+    for left in (50, 140):
         ink |= (np.abs(across + slant * (down - 50) - left) < 6) & (down > 4) & (down < 96)
     boxes = boxes_of(np.where(ink, np.uint8(0), np.uint8(255)))
-    for left in (50, 100):
-        whole = [box for box in boxes if box.height > 88 and abs(box.left + box.width / 2 - left) < 12 + 25 * slant]
-        assert min(box.width for box in whole) < 12 + 91 * slant + 25
+    for left in (50, 140):
+        whole = [box for box in boxes if box.height > 88 and abs(box.left + box.width / 2 - left) < 30 + 25 * slant]
+        assert min(box.width for box in whole) < 12 + 91 * slant + 60
 
 
 def test_of_what_reaches_over_its_neighbour_both_can_be_read() -> None:
@@ -429,6 +429,70 @@ def test_of_what_reaches_over_its_neighbour_both_can_be_read() -> None:
     boxes = boxes_of(picture)
     assert any(abs(box.left - 11) < 3 and abs(box.width - 58) < 5 for box in boxes), "the ring"
     assert any(abs(box.left + box.width - 111) < 4 and box.height > 88 and box.width < 60 for box in boxes), "the bar"
+
+
+def in_boxes(images: Pixels, *, joined: bool) -> Pixels:
+    """Digits in printed boxes of 90 x 100 pixels, side by side; apart, or with common walls."""
+    apart = 0 if joined else 8
+    page = np.full((140, 20 + len(images) * (90 + apart) + 20), 245, np.uint8)
+    for place, image in enumerate(images):
+        left = 20 + place * (90 + apart)
+        cv2.rectangle(page, (left, 20), (left + 90, 120), 90, 2)
+        digit = np.asarray(Image.fromarray(image).resize((84, 84), Image.Resampling.BICUBIC))
+        inner = page[28:112, left + 3 : left + 87]
+        np.minimum(inner, (245 - 0.9 * digit.astype(float)).astype(np.uint8), out=inner)
+    return page
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_printed_boxes_around_digits_are_taken_away(
+    joined: bool, mnist_test: tuple[Pixels, NDArray[np.int64]], reads_digits: Network
+) -> None:
+    images, labels = mnist_test
+    right = 0
+    for start in range(0, 100, 5):
+        digits = read(in_boxes(images[start : start + 5], joined=joined), probabilities=reads_digits).digits
+        found = reads_digits(np.stack([digit.image for digit in digits])).argmax(axis=1).tolist()
+        right += found == labels[start : start + 5].tolist()
+    assert right >= 17, right
+
+
+def test_empty_boxes_of_a_form_are_no_digits() -> None:
+    page = np.full((140, 420), 245, np.uint8)
+    for place in range(4):
+        cv2.rectangle(page, (20 + 100 * place, 20), (100 + 100 * place, 120), 60, 2)
+    assert read(page).digits == ()
+    assert len(read(page[:, :110]).digits) == 1, "one alone may be a zero"
+
+
+def test_a_ring_around_something_is_no_printed_box() -> None:
+    """A zero with a dot in it, and one with a stroke."""
+    for inner in ((50, 50), (50, 62)):
+        picture = np.full((100, 100), 255, np.uint8)
+        cv2.ellipse(picture, (50, 50), (28, 42), 0, 0, 360, 0, 5)
+        cv2.line(picture, (50, 38), inner, 0, 5)
+        (digit,) = read(picture, several=False).digits
+        assert digit.box.height > 80
+
+
+def test_dashes_between_digits_are_pieces_of_their_own(
+    mnist_test: tuple[Pixels, NDArray[np.int64]], reads_digits: Network
+) -> None:
+    images, labels = mnist_test
+    pages = 0
+    for start in range(0, 80, 4):
+        page = np.full((120, 480), 245, np.uint8)
+        for place, image in enumerate(images[start : start + 4]):
+            digit = np.asarray(Image.fromarray(image).resize((84, 84), Image.Resampling.BICUBIC))
+            left = 20 + 115 * place
+            part = page[18:102, left : left + 84]
+            np.minimum(part, (245 - 0.9 * digit.astype(float)).astype(np.uint8), out=part)
+            if place < 3:
+                cv2.line(page, (left + 88, 60), (left + 106, 60), 20, 6)
+        found = read(page, probabilities=reads_digits).digits
+        tall = [digit.image for digit in found if digit.box.height > 30]
+        pages += reads_digits(np.stack(tall)).argmax(axis=1).tolist() == labels[start : start + 4].tolist()
+    assert pages >= 16, pages
 
 
 def test_lines_of_writing_are_read_one_after_the_other() -> None:

@@ -15,7 +15,7 @@ from mnistflow.recognition import handwriting
 from mnistflow.recognition.answers import Answer, answered
 from mnistflow.recognition.predictor import Predictor
 
-EACH = 15
+EACH = 10
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +37,15 @@ def test_most_pictures_without_digits_are_refused(predictor: Predictor) -> None:
     print(refused)
     assert refused["noise"] >= EACH - 1
     assert refused["blank paper"] == EACH
-    assert sum(refused.values()) >= 0.8 * EACH * len(MAKERS)
+    assert sum(refused.values()) >= 0.65 * EACH * len(MAKERS)
 
 
 def test_hardly_any_digit_is_refused(predictor: Predictor, mnist_folder: Path) -> None:
     images, labels = handwriting.mnist_test(mnist_folder.parents[1])
-    pictures = [*images[:200], *handwriting.photographs(images[200:300], labels[200:300]).pictures]
+    pictures = [*images[:150], *handwriting.photographs(images[150:200], labels[150:200]).pictures]
     answers = [read(predictor, grey) for grey in pictures]
-    assert sum(not answer.numbers for answer in answers) <= 6
+    assert sum(not answer.numbers for answer in answers) <= 4
     sure = [all(digit.verdict == "sure" for digit in answer.digits) for answer in answers]
-    right = [answer.text == str(label) for answer, label in zip(answers, labels, strict=False)]
     assert np.mean(sure) > 0.93
-    unsure_right = np.mean([hit for hit, is_sure in zip(right, sure, strict=True) if not is_sure])
-    assert unsure_right < np.mean([hit for hit, is_sure in zip(right, sure, strict=True) if is_sure])
+    right = [answer.text == str(label) for answer, label in zip(answers, labels, strict=False)]
+    assert np.mean([hit for hit, is_sure in zip(right, sure, strict=True) if is_sure]) > 0.97

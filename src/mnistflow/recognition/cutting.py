@@ -23,8 +23,10 @@ ASIDE = 0.001  # pixels of ink that a pixel aside of its place is worth, in each
 LOWEST = 8  # pixels of height of what may be cut
 MAX_CUTS = 12  # through one part
 LEAST_INK = 0.04  # of what a digit is expected to have, between two cuts
-MIN_CUT_ASPECT = 0.6  # times as wide as high: perhaps more than one digit
+MIN_CUT_ASPECT = 1.0  # times as wide as high: perhaps more than one digit
+MIN_APART_ASPECT = 0.6  # the same, where ink that does not hang together was put into one part
 MIN_TOUCHING_ASPECT = 1.5  # times as wide as high: more than one digit
+SMALL = 0.45  # times the height of the tallest ink: a bar, or a bit of a stroke that broke
 MAX_ASPECT = 1.8  # times as wide as high: the widest digit between two cuts
 
 
@@ -66,6 +68,8 @@ def parts(mask: Mask) -> list[list[Span]]:
         if n
     ]
     tallest = max((part.lower - part.top for part in found), default=0)
+    for part in found:
+        part.large = int(part.lower - part.top >= SMALL * tallest)
     merged: list[_Part] = []
     for part in sorted(found, key=lambda part: part.left):
         mate = next((other for other in merged if other.belongs_to(part, tallest)), None)
@@ -79,7 +83,8 @@ def parts(mask: Mask) -> list[list[Span]]:
                 part.left,
                 part.top,
                 np.isin(labels[part.top : part.lower, part.left : part.right], part.numbers).astype(np.uint8),
-            )
+            ),
+            MIN_APART_ASPECT if part.large > 1 else MIN_CUT_ASPECT,
         )
         for part in _in_lines(merged)
     ]
@@ -94,6 +99,7 @@ class _Part:
     right: int
     lower: int
     numbers: list[int]
+    large: int = 0  # how many pieces of it are no mere bar or dot
 
     def belongs_to(self, other: _Part, tallest: int) -> bool:
         """Whether both are of one digit."""
@@ -101,7 +107,7 @@ class _Part:
         apart = max(self.top, other.top) - min(self.lower, other.lower)
         narrow = min(self.right - self.left, other.right - other.left)
         low = min(self.lower - self.top, other.lower - other.top)
-        small = low < 0.45 * tallest and over > -0.12 * tallest  # a bar, or a bit of a stroke that broke
+        small = low < SMALL * tallest and over > -0.12 * tallest  # a bar, or a bit of a stroke that broke
         return apart < 0.35 * tallest and (over > 0.4 * narrow or small)
 
     def take(self, other: _Part) -> None:
@@ -109,6 +115,7 @@ class _Part:
         self.left, self.top = min(self.left, other.left), min(self.top, other.top)
         self.right, self.lower = max(self.right, other.right), max(self.lower, other.lower)
         self.numbers += other.numbers
+        self.large += other.large
 
 
 def _in_lines(found: list[_Part]) -> list[_Part]:
@@ -123,10 +130,10 @@ def _in_lines(found: list[_Part]) -> list[_Part]:
     return [part for line in lines for part in sorted(line, key=lambda part: part.left)]
 
 
-def _spans(ink: Piece) -> list[Span]:
-    """The pieces that cuts can leave of a part; all of it, where it is too narrow to be several digits."""
+def _spans(ink: Piece, aspect: float) -> list[Span]:
+    """The pieces that cuts can leave of a part; all of it, where it is narrower than so many times its height."""
     height, width = ink.mask.shape
-    cuts = _cuts(ink.mask) if height >= LOWEST and width >= MIN_CUT_ASPECT * height else []
+    cuts = _cuts(ink.mask) if height >= LOWEST and width >= aspect * height else []
     if not cuts:
         return [Span(0, 1, ink, usual=True)]
     columns = np.arange(width)

@@ -28,6 +28,7 @@ MIN_EDGE_COMPONENT_SHARE = 0.25  # the same for components that touch the edge o
 SMALLEST_BOX = 16  # pixels of the shorter side of a printed box
 MAX_BOX_INK = 0.4  # share of its place that a printed box covers
 MIN_BOX_SIDE = 0.85  # share of each side along which a printed box has ink
+MANY_BOXES = 3  # in a picture: those with nothing in them are printed, too, and no zeros
 MIN_IN_BOX = 0.3  # times the height of a printed box: what is written in it
 MIN_LINE_SHARE = 0.6  # of the picture's width, or of its height: a straight line that is longer may be a printed one
 MAX_LINE_THICKNESS_SHARE = 0.015  # of the shorter side, beside a pixel: half of how thick a printed line may be
@@ -187,12 +188,13 @@ def _without_specks(there: Mask, sure: NDArray[np.bool_], large: bool) -> Mask:
 def _without_boxes(mask: Mask) -> Mask:
     """Take away printed boxes and rows of them, as forms have for digits: ink along all sides, and other ink inside.
 
-    Ink that touches a box stays, but for straight strokes.
+    Ink that touches a box stays, but for straight strokes. Boxes with nothing in them go where there are three or more.
     """
     _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     edges = np.asarray(statistics)[1:]
     left, top, right, lower = edges[:, 0], edges[:, 1], edges[:, 0] + edges[:, 2], edges[:, 1] + edges[:, 3]
-    kept = mask
+    kept = mask.copy()
+    boxes, empty = 0, []
     for number, (x, y, width, height, area) in enumerate(edges.tolist(), start=1):
         shorter = min(width, height)
         if shorter < SMALLEST_BOX or area > MAX_BOX_INK * width * height:
@@ -208,10 +210,13 @@ def _without_boxes(mask: Mask) -> Mask:
         _, _, bits, _ = cv2.connectedComponentsWithStats(touching, connectivity=8)
         inside = (left > x) & (top > y) & (right < x + width) & (lower < y + height)
         heights = [*(lower - top)[inside].tolist(), *bits[1:, cv2.CC_STAT_HEIGHT].tolist()]
+        boxes += 1
         if max(heights, default=0) > MIN_IN_BOX * height:
-            kept = kept.copy() if kept is mask else kept
-            place = kept[y : y + height, x : x + width]
-            place[box > 0] = touching[box > 0]
+            kept[y : y + height, x : x + width][box > 0] = touching[box > 0]
+        else:
+            empty.append(number)
+    if boxes >= MANY_BOXES:
+        kept[np.isin(labels, empty)] = 0
     return kept
 
 

@@ -14,10 +14,15 @@ __all__ = ["UNKNOWN", "Number", "Verdict", "numbers"]
 
 UNKNOWN = "?"  # stands in a text for what is none of the classes
 GAP = 1.2  # times the height of digits: from so much room on, another number begins
+SHARE = 0.66  # of several pieces of ink that has to look like digits; chosen on validation digits and other letters
 SMALL = 0.6  # times the height of digits: what is smaller and no digit is a sign between digits
 
 Verdict = Literal["sure", "unsure", "none"]
 """Whether an image is of a class; ``none``: it does not look like any of them."""
+
+
+WEIGHT: dict[Verdict, float] = {"sure": 1.0, "unsure": 0.5, "none": 0.0}
+"""How far a piece of ink speaks for a number."""
 
 
 class Read(Protocol):
@@ -51,7 +56,8 @@ def numbers(digits: Sequence[Read]) -> tuple[Number, ...]:
         digits: line by line, each from left to right.
 
     Returns:
-        In the same order; none where fewer than half of what was found looks like a digit: a drawing, say, or text.
+        In the same order; none where fewer than two thirds of what was found look like digits, what is unsure counting
+        half: a drawing, say, or text.
     """
     known = [digit for digit in digits if digit.verdict != "none"]
     if not known:
@@ -62,7 +68,7 @@ def numbers(digits: Sequence[Read]) -> tuple[Number, ...]:
         for position, digit in enumerate(digits, start=1)
         if digit.verdict != "none" or digit.box.height > SMALL * height
     ]
-    if 2 * len(known) < len(written):
+    if len(written) > 1 and sum(WEIGHT[digit.verdict] for _, digit in written) < SHARE * len(written):
         return ()
     found: list[Number] = []
     line, group = 1, [written[0]]
