@@ -55,6 +55,13 @@ def test_outliers_have_ink_and_depend_on_the_seed(digits: Splits) -> None:
     assert first.any(axis=(1, 2)).all()
 
 
+@pytest.mark.parametrize("size", [8, 28, 42])
+def test_outliers_are_made_of_images_of_any_size(size: int) -> None:
+    digits = drawn_digits(50, 0, size=size)[0]
+    assert outliers(digits, 70, 0).shape == (70, size, size)
+    assert outliers(np.zeros_like(digits), 70, 0).shape == (70, size, size), "also where nothing is written"
+
+
 def test_letters_are_well_formed() -> None:
     for letter in LETTERS:
         for part in letter.split("|"):

@@ -118,6 +118,7 @@ def test_every_model_by_every_recipe_comes_to_the_same_bits_again(model: str, re
     for _ in range(2):
         network = built(block.architecture, **block.arguments)
         changes = {"batch_size": min(how.batch_size, 64), "keep": "last", "patience": None}
+        changes |= {"drawn_digits": min(how.drawn_digits, 70), "outliers": min(how.outliers, 70)}
         training = assemble(network, digits[0], Generator().manual_seed(1), **how.arguments | changes)
         events = training.events()
         for _ in islice(events, 3):

@@ -301,7 +301,7 @@ class Record:
             plot = Lock.read().stage("plot")
         except ValueError:
             return False
-        now = self.params.model_dump()
+        now = self.params.model_dump(exclude_unset=True)  # as the file has it: DVC knows of no defaults
         needs = (self.paths.weights, self.paths.history, self.paths.test_metrics, self.paths.predictions)
         return (
             self.paths.figures.is_dir()

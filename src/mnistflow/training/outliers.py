@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -69,7 +70,7 @@ LETTERS = (
     "5,0 25,5 28,45 55,50 28,55 25,95 5,100",  # }
     "40,0 10,0 10,0 10,100 10,100 40,100",  # [
     "20,0 10,90 | 55,0 45,90 | 0,30 70,30 | 0,60 65,60",  # #
-    "0,100 10,40 35,10 60,40 70,100 | 30,100 30,60 | 0,40 80,45",  # a rake
+    "0,100 10,40 35,10 60,40 70,100 | 30,100 30,60 | 0,40 80,45",  # an m with a line through it
 )
 
 
@@ -87,7 +88,10 @@ def outliers(digits: Images, count: int, seed: int) -> Images:
         (count, size, size).
     """
     chance = np.random.default_rng([seed, 1])
-    kinds = (_letter, _letter, _scribble, _outline, _blot, _piece, _pair)
+    digits = digits[digits.any(axis=(1, 2))]
+    kinds: list[Callable[[Images, Generator], Images]] = [_letter, _letter, _scribble, _outline, _blot]
+    if len(digits):
+        kinds += [_piece, _pair]
     images = np.empty((count, *digits.shape[1:]), np.uint8)
     for number, image in enumerate(images):
         image[:] = kinds[number % len(kinds)](digits, chance)
@@ -138,13 +142,15 @@ def _blot(digits: Images, chance: Generator) -> Images:
 
 def _piece(digits: Images, chance: Generator) -> Images:
     """A part of a digit, left or right of a cut, or above or below it."""
-    while True:
+    for _ in range(100):  # in most images a digit is wide enough
         digit = digits[int(chance.integers(len(digits)))]
         if chance.random() < 0.2:
             digit = digit.T
         columns = np.flatnonzero(digit.any(axis=0))
-        if len(columns) >= 10:
+        if len(columns) >= 0.35 * digits.shape[-1]:
             break
+    else:
+        return np.asarray(digit, dtype=np.uint8)
     at = round(columns[0] + len(columns) * chance.uniform(0.3, 0.7))
     part = digit[:, :at] if chance.random() < 0.5 else digit[:, at:]
     return centred(part, digits.shape[-1])
