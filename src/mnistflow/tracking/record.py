@@ -373,6 +373,7 @@ class Record:
 
     def _log_dataset(self, data: DataSummary) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
         dataset = Dataset(
             name=data.dataset,
@@ -381,9 +382,11 @@ class Record:
             source=json.dumps({"path": str(self.paths.train_split.parent)}),
             profile=json.dumps({name: value for name, value in vars(data).items() if name.endswith("_images")}),
         )
-        self._client.log_inputs(
-            self._run.info.run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
-        )
+        inputs = [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        try:
+            self._client.log_inputs(self._run.info.run_id, inputs)
+        except MlflowException:  # another run has added the same data set between MLflow's look at it and its insertion
+            self._client.log_inputs(self._run.info.run_id, inputs)
 
 
 def _at(tree: Mapping[str, object], path: str) -> object:
