@@ -1,12 +1,12 @@
 """How many handwritten numbers are read right, in photographs of paper.
 
-    python -m benchmarks.strings [--model MODEL] [--strings N]
+    python -m benchmarks.strings [--strings N]
 
 Numbers of two to eight digits are composed of MNIST's test images, written with one pen at one slant, apart or
 touching, on plain, ruled or squared paper, and photographed: at an angle, in uneven light, with shadows, noise and JPEG
-(seeded). Nothing is chosen on them. A number is right if every digit is; of digits, those count as right that remain
-when the number is corrected by as few insertions, deletions and changes as possible. The table goes to
-benchmarks/results/strings.md as well.
+(seeded). The result in this folder reads them; nothing is chosen on them. A number is right if every digit is; of
+digits, those count as right that remain when the number is corrected by as few insertions, deletions and changes as
+possible. The table goes to benchmarks/results/strings.md as well.
 """
 
 from __future__ import annotations
@@ -39,14 +39,10 @@ TIMES = 6  # as many pixels a side for outlines
 def main() -> None:
     """Read all numbers, print the table and keep it."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--model", help="weights, an ONNX file, a run or a version (default: the result in this folder)"
-    )
     parser.add_argument("--strings", type=int, default=1000, help="how many (default: %(default)s)")
-    arguments = parser.parse_args()
-    count = arguments.strings
+    count = parser.parse_args().strings
     images, labels = handwriting.mnist_test(ROOT / Paths.load().raw / "mnist")
-    predictor = open_predictor(arguments.model)
+    predictor = open_predictor(None)
     groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
     bar = tqdm(strings(images, labels, count), desc="strings", total=count, unit="string", disable=None, leave=False)
     for grey, written, gap in bar:
@@ -70,7 +66,7 @@ def main() -> None:
             }
         )
         measured[group] = {"strings": len(pairs), "right": right, "digits": digits, "corrections": wrong}
-    command = "python -m benchmarks.strings" + (f" --model {arguments.model}" if arguments.model else "")
+    command = "python -m benchmarks.strings" + ("" if count == 1000 else f" --strings {count}")
     keep("strings", command, torch.device("cpu"), rows, {"model": predictor.identity.name, "groups": measured})
 
 
